@@ -1,0 +1,46 @@
+# Each target works by itself as the first command on a fresh machine with Python >= 3.11 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint load bench lock clean
+
+help:  ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## install everything into .venv
+
+$(READY): setup.cfg constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("stockade: Python 3.11 or newer is needed; set PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,load,dev]'
+	touch $(READY)
+
+run: $(READY)  ## set up, and run the service on http://127.0.0.1:8000
+	$(BIN)/stockade up
+
+test: $(READY)  ## set up, and run the whole suite
+	$(BIN)/pytest -n 2
+
+lint: $(READY)  ## style, types, and which package may import which
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+load: $(READY)  ## replay real baskets against HOST, or a private service, and end with a verdict
+	$(BIN)/python -m loadtests.run $(if $(HOST),--host $(HOST)) $(if $(USERS),--users $(USERS)) $(if $(CHECKOUTS),--checkouts $(CHECKOUTS)) $(if $(SEED),--seed $(SEED))
+
+bench: $(READY)  ## measure: bytes a hold, an expiry storm
+	$(BIN)/python -m loadtests.bench
+
+lock:  ## write constraints.txt anew from what is current
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade -e '.[embedded,load,dev]'
+	$(BIN)/pip freeze --exclude-editable | grep -v '^stockade' > constraints.txt
+
+clean:  ## remove what setup made
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,118 @@
+"""Who calls: bearer tokens checked once and remembered until they expire, scopes, and acting for a user."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jwt
+import orjson
+
+from api.problems import Problem
+from engine.config import Settings
+from engine.errors import ConfigurationError
+
+CUSTOMER, STOREFRONT, PAYMENTS, OPS = "customer", "storefront", "payments", "ops"
+
+MOST_REMEMBERED = 10_000
+"""Tokens whose verification is remembered by one process. A full memory is emptied."""
+
+REQUIRED_CLAIMS = ["exp", "sub"]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """`actor` sent the request; `user` is whose carts, reservations and orders it may touch."""
+
+    actor: str
+    user: str
+    scopes: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Claims:
+    subject: str
+    scopes: frozenset[str]
+    expires_s: float
+
+
+class Authenticator:
+    """Verifies tokens with the configured key and algorithm only; a token can't choose another.
+
+    Raises:
+        ConfigurationError: the JWKS file can't be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._secret = settings.jwt_secret
+        self._keys = _public_keys(settings.jwks_file) if settings.jwks_file else {}
+        self._audience = settings.jwt_audience or None
+        self._known: dict[str, Claims] = {}
+
+    def identify(self, authorization: str, on_behalf_of: str | None) -> Identity:
+        """Say who calls, from the headers `Authorization` and `Stockade-User` (None: not there).
+
+        Raises:
+            Problem: `unauthenticated`, or `forbidden` to act for somebody else.
+        """
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise unauthenticated("A bearer token is needed.")
+        claims = self._known.get(token)
+        if claims is None or claims.expires_s <= time.time():
+            claims = self._verified(token.strip())
+            if len(self._known) >= MOST_REMEMBERED:
+                self._known.clear()
+            self._known[token] = claims
+        user = claims.subject if on_behalf_of is None else on_behalf_of
+        if user != claims.subject and STOREFRONT not in claims.scopes:
+            raise Problem("forbidden", "Only the scope storefront may act for another user.")
+        return Identity(claims.subject, user, claims.scopes)
+
+    def _verified(self, token: str) -> Claims:
+        options: Any = {"require": REQUIRED_CLAIMS, "verify_aud": self._audience is not None}
+        try:
+            key, algorithm = self._key_for(jwt.get_unverified_header(token))
+            claims = jwt.decode(token, key, algorithms=[algorithm], audience=self._audience, options=options)
+        except jwt.ExpiredSignatureError as error:
+            raise unauthenticated("The token has expired.") from error
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
+            raise unauthenticated("The token is not valid.") from error
+        subject, scope = claims["sub"], claims.get("scope", "")
+        if not isinstance(scope, str) or not is_user(subject):
+            raise unauthenticated("The token is not valid.")
+        return Claims(subject, frozenset(scope.split()), float(claims["exp"]))
+
+    def _key_for(self, header: dict[str, Any]) -> tuple[Any, str]:
+        if header.get("alg") == "HS256":
+            if not self._secret:
+                raise jwt.InvalidAlgorithmError
+            return self._secret, "HS256"
+        key = (
+            self._keys.get(header.get("kid"))
+            if len(self._keys) != 1 or "kid" in header
+            else next(iter(self._keys.values()))
+        )
+        if key is None or key.algorithm_name != header.get("alg"):
+            raise jwt.InvalidKeyError
+        return key, key.algorithm_name
+
+
+def is_user(subject: object) -> bool:
+    return isinstance(subject, str) and 1 <= len(subject) <= 255 and subject.isprintable()
+
+
+def unauthenticated(detail: str) -> Problem:
+    return Problem("unauthenticated", detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+def _public_keys(path: str) -> dict[str | None, jwt.PyJWK]:
+    try:
+        keys = jwt.PyJWKSet.from_dict(orjson.loads(Path(path).read_bytes())).keys
+    except (OSError, ValueError, TypeError, AttributeError, jwt.PyJWTError) as error:
+        raise ConfigurationError(f"STOCKADE_JWKS_FILE is not a JWKS: {path}: {error}") from error
+    if any(key.key_type == "oct" for key in keys):
+        raise ConfigurationError(f"STOCKADE_JWKS_FILE holds a symmetric key; use STOCKADE_JWT_SECRET for that: {path}")
+    return {key.key_id: key for key in keys}

@@ -1,0 +1,69 @@
+"""What a request carries besides its body: who sent it, its id, its idempotency key."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from flask import g, request
+
+from api.auth import Identity
+from api.problems import Problem
+from engine.ids import fingerprint, random_id
+from engine.values import Origin
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+@dataclass(frozen=True)
+class Call:
+    """Who sent the request, and how it wants to be known. No idempotency key: no fingerprint."""
+
+    identity: Identity | None
+    request_id: str
+    idempotency_key: str
+    fingerprint: str
+
+    @property
+    def origin(self) -> Origin:
+        """Who asks, for the ledger. A caller without a token is `guest`."""
+        if self.identity is None:
+            return Origin("guest", self.request_id)
+        return Origin(self.identity.actor, self.request_id, self.identity.user)
+
+    @property
+    def user(self) -> str:
+        return self.identity.user if self.identity else ""
+
+
+def new_request_id() -> str:
+    given = request.headers.get("X-Request-Id", "")
+    return given if REQUEST_ID.fullmatch(given) else random_id()
+
+
+def call(identity: Identity | None, document: Any) -> Call:
+    """Raises: Problem: `bad_request`, if the Idempotency-Key is not 1-255 visible ASCII characters."""
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return Call(identity, g.request_id, "", "")
+    if not IDEMPOTENCY_KEY.fullmatch(key):
+        raise Problem("bad_request", "Idempotency-Key must be 1 to 255 visible ASCII characters.")
+    canonical = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    return Call(identity, g.request_id, key, fingerprint(request.method.encode(), request.path.encode(), canonical))
+
+
+def json_document() -> Any:
+    """The body, parsed.
+
+    Raises:
+        Problem: `bad_request`, if it isn't JSON or doesn't say so.
+    """
+    if request.mimetype != "application/json":
+        raise Problem("bad_request", "Content-Type must be application/json.")
+    try:
+        return orjson.loads(request.get_data(cache=False))
+    except orjson.JSONDecodeError as error:
+        raise Problem("bad_request", "The body is not JSON.") from error

@@ -1,0 +1,54 @@
+"""Field types that marshmallow lacks: whole numbers and booleans that are just that, and RFC 3339 times in milliseconds."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from marshmallow import ValidationError, fields
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
+
+class Whole(fields.Integer):
+    """A JSON number without a fraction. `true`, `1.0` and `"1"` are not."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if type(value) is not int:
+            raise ValidationError("Must be a whole number.")
+        return value
+
+
+class Flag(fields.Boolean):
+    """`true` or `false`; `1` and `"yes"` are not."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+        if type(value) is not bool:
+            raise ValidationError("Must be true or false.")
+        return value
+
+
+class Timestamp(fields.Field[int]):
+    """RFC 3339 outside, milliseconds since 1970 inside. 0 is shown as null."""
+
+    def _serialize(self, value: int | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return rfc_3339(value) if value else None
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if not isinstance(value, str) or not RFC_3339.fullmatch(value):
+            raise ValidationError("Must be a time as in RFC 3339, for example 2026-11-27T08:00:00Z.")
+        try:
+            since = datetime.fromisoformat(value.upper()) - EPOCH
+        except (ValueError, OverflowError) as error:
+            raise ValidationError("There is no such time.") from error
+        milliseconds = since // timedelta(milliseconds=1)
+        if milliseconds <= 0:
+            raise ValidationError("Must be after 1970.")
+        return milliseconds
+
+
+def rfc_3339(milliseconds: int) -> str:
+    seconds, rest = divmod(milliseconds, 1000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03}Z"

@@ -1,0 +1,124 @@
+"""Every refusal as application/problem+json (RFC 9457), with the engine's code in it. No traceback gets out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException
+
+from api.schemas import LineVerdictSchema
+from engine.errors import EngineError, LinesUnavailable, RefundRequired, ValidationFailed
+
+STATUS: dict[str, int] = {
+    "bad_request": 400,
+    "unauthenticated": 401,
+    "forbidden": 403,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "lines_unavailable": 409,
+    "insufficient_stock": 409,
+    "stock_below_claims": 409,
+    "reservation_expired": 409,
+    "already_committed": 409,
+    "refund_required": 409,
+    "invalid_transition": 409,
+    "payload_too_large": 413,
+    "validation_failed": 422,
+    "idempotency_key_reused": 422,
+    "internal_error": 500,
+    "inconsistent": 500,
+    "closed": 503,
+    "store_unavailable": 503,
+}
+"""The HTTP status of each code."""
+
+DETAIL: dict[str, str] = {
+    "reservation_expired": "The reservation's time has run out.",
+    "already_committed": "The reservation is paid for.",
+    "idempotency_key_reused": "This Idempotency-Key came before with another request.",
+    "closed": "The store is closed until its stock is certified. Nothing was changed.",
+    "store_unavailable": "The store can't answer now. Repeat with the same Idempotency-Key.",
+    "inconsistent": "The stock records don't agree. Nothing was changed; the operators must look.",
+    "internal_error": "Something went wrong here.",
+    "method_not_allowed": "This path has other methods; see Allow.",
+    "payload_too_large": "The body is larger than 64 KiB.",
+    "not_found": "Nothing is here.",
+}
+"""What to say where nothing more is known. From 500 on this is all that is said."""
+
+RETRY_AFTER_SECONDS = 1
+
+CODE_OF_STATUS = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}
+
+log = structlog.get_logger()
+
+
+class Problem(Exception):
+    """A refusal by the HTTP layer itself."""
+
+    def __init__(self, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **extra: object) -> None:
+        super().__init__(detail)
+        self.code = code
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extra = extra
+
+
+def response(code: str, detail: str, extra: Mapping[str, object], headers: Mapping[str, str]) -> Response:
+    status = STATUS[code]
+    body: dict[str, object] = {
+        "type": f"urn:stockade:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail or DETAIL[code],
+        "code": code,
+        **extra,
+    }
+    # Errors in a list have the index as their key.
+    answer = Response(orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS), status, mimetype="application/problem+json")
+    answer.headers.update(headers)
+    if status == 503:
+        answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return answer
+
+
+def register(app: Flask) -> None:
+    app.register_error_handler(Problem, _from_problem)
+    app.register_error_handler(EngineError, _from_engine)
+    app.register_error_handler(HTTPException, _from_werkzeug)
+    app.register_error_handler(Exception, _from_bug)
+
+
+def _from_problem(problem: Problem) -> Response:
+    return response(problem.code, problem.detail, problem.extra, problem.headers)
+
+
+def _from_engine(error: EngineError) -> Response:
+    extra: dict[str, Any] = {}
+    if isinstance(error, LinesUnavailable):
+        extra["lines"] = LineVerdictSchema(many=True).dump(error.lines)
+    if isinstance(error, RefundRequired):
+        extra["lines"] = [asdict(line) for line in error.lines]
+    if isinstance(error, ValidationFailed):
+        extra["errors"] = error.errors
+    if STATUS[error.code] == 500:
+        log.error("refused_by_script", code=error.code, detail=str(error))
+    detail = str(error) if STATUS[error.code] < 500 else ""
+    return response(error.code, detail, extra, {})
+
+
+def _from_werkzeug(error: HTTPException) -> Response:
+    code = CODE_OF_STATUS.get(error.code or 500, "bad_request" if (error.code or 500) < 500 else "internal_error")
+    headers = {name: value for name, value in error.get_headers() if name == "Allow"}
+    return response(code, DETAIL.get(code, "The request can't be understood."), {}, headers)
+
+
+def _from_bug(error: Exception) -> Response:
+    log.error("internal_error", exc_info=error)
+    return response("internal_error", "", {}, {})

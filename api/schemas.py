@@ -1,0 +1,201 @@
+"""Bodies and queries that come in, answers that go out. The OpenAPI document is made from these."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import RAISE, Schema, fields, validate
+
+from api.fields import Flag, Timestamp, Whole
+from engine.limits import MAX_HOLD_SECONDS, MOST_LINES, MOST_ON_HAND, MOST_QUANTITY, SKU_PATTERN
+from engine.states import Availability, Verdict
+
+MOST_AVAILABILITIES = 100
+MOST_ON_PAGE = 1_000
+
+Text = fields.String
+
+
+def _sku(**kwargs: Any) -> fields.String:
+    wrong = "A SKU is 1 to 64 of A-Z a-z 0-9 . _ : -"
+    pattern = validate.Regexp(rf"{SKU_PATTERN}\Z", error=wrong)
+    return Text(validate=pattern, metadata={"pattern": f"^{SKU_PATTERN}$"}, **kwargs)
+
+
+def _words(most: int = 255, **kwargs: Any) -> fields.String:
+    printable = validate.And(
+        validate.Length(1, most), validate.Predicate("isprintable", error="Has control characters.")
+    )
+    return Text(validate=printable, metadata={"minLength": 1, "maxLength": most}, **kwargs)
+
+
+def _hold_seconds(**kwargs: Any) -> Whole:
+    return Whole(validate=validate.Range(1, MAX_HOLD_SECONDS), **kwargs)
+
+
+class Strict(Schema):
+    """Unknown fields are errors, not noise."""
+
+    class Meta:
+        unknown = RAISE
+
+
+class LineSchema(Strict):
+    sku = _sku(required=True)
+    quantity = Whole(required=True, validate=validate.Range(1, MOST_QUANTITY))
+
+
+class LinesMixin(Strict):
+    lines = fields.List(fields.Nested(LineSchema), required=True, validate=validate.Length(1, MOST_LINES))
+
+
+class ReservationRequest(LinesMixin):
+    hold_seconds = _hold_seconds()
+
+
+class ExtendRequest(Strict):
+    hold_seconds = _hold_seconds(required=True)
+
+
+class ReservationSchema(Schema):
+    id = Text(required=True)
+    state = Text(required=True)
+    lines = fields.List(fields.Nested(LineSchema), required=True)
+    user = Text(required=True)
+    created_at = Timestamp(attribute="created_ms", required=True)
+    expires_at = Timestamp(attribute="deadline_ms", required=True)
+
+
+class LineVerdictSchema(Schema):
+    sku = Text(required=True)
+    requested = Whole(required=True)
+    available = Whole(required=True)
+    verdict = Text(required=True, validate=validate.OneOf(list(Verdict)))
+    max_reservable = Whole(required=True)
+    next_release_at = Timestamp(attribute="next_release_ms", required=True, allow_none=True)
+
+
+class SkuRequest(Strict):
+    on_hand = Whole(validate=validate.Range(0, MOST_ON_HAND))
+    name = _words(allow_none=True)
+    limit_per_customer = Whole(allow_none=True, validate=validate.Range(1, MOST_ON_HAND))
+    sale_starts_at = Timestamp(data_key="sale_starts_at", attribute="sale_starts_ms", allow_none=True)
+    sale_ends_at = Timestamp(data_key="sale_ends_at", attribute="sale_ends_ms", allow_none=True)
+    paused = Flag(allow_none=True)
+
+
+class AdjustmentRequest(Strict):
+    delta = Whole(required=True, validate=[validate.Range(-MOST_ON_HAND, MOST_ON_HAND), validate.NoneOf([0])])
+    reason = _words(required=True)
+
+
+class SkuSchema(Schema):
+    sku = Text(required=True)
+    name = Text(required=True, allow_none=True)
+    on_hand = Whole(required=True)
+    available = Whole(required=True)
+    reserved = Whole(required=True)
+    allocated = Whole(required=True)
+    limit_per_customer = Whole(required=True, allow_none=True)
+    sale_starts_at = Timestamp(attribute="sale_starts_ms", required=True, allow_none=True)
+    sale_ends_at = Timestamp(attribute="sale_ends_ms", required=True, allow_none=True)
+    paused = Flag(required=True)
+
+
+class SkuPageSchema(Schema):
+    items = fields.List(fields.Nested(SkuSchema), required=True)
+    next_cursor = Text(required=True, allow_none=True)
+
+
+class SkuQuery(Strict):
+    cursor = _sku()
+    limit = fields.Integer(load_default=100, validate=validate.Range(1, MOST_ON_PAGE))
+
+
+class AvailabilityQuery(Strict):
+    sku = fields.List(_sku(), required=True, validate=validate.Length(1, MOST_AVAILABILITIES))
+
+
+class AvailabilitySchema(Schema):
+    sku = Text(required=True)
+    available = Whole(required=True)
+    status = Text(required=True, validate=validate.OneOf(list(Availability)))
+    next_release_at = Timestamp(attribute="next_release_ms", required=True, allow_none=True)
+    as_of = Timestamp(attribute="as_of_ms", required=True)
+
+
+class AvailabilitiesSchema(Schema):
+    items = fields.List(fields.Nested(AvailabilitySchema), required=True)
+
+
+class CommitRequest(Strict):
+    payment_id = _words(required=True)
+
+
+class OrderSchema(Schema):
+    id = Text(required=True)
+    user = Text(required=True)
+    state = Text(required=True)
+    lines = fields.List(fields.Nested(LineSchema), required=True)
+    cancelled_lines = fields.List(fields.Nested(LineSchema), required=True)
+    payment_id = Text(required=True)
+    committed_at = Timestamp(attribute="committed_ms", required=True)
+
+
+class CommitSchema(Schema):
+    order = fields.Nested(OrderSchema, required=True)
+    late = Flag(required=True)
+
+
+class CancelRequest(Strict):
+    reason = _words(required=True)
+    lines = fields.List(fields.Nested(LineSchema), validate=validate.Length(1, MOST_LINES))
+
+
+class SellingRequest(Strict):
+    paused = Flag(required=True)
+    reason = _words(required=True)
+
+
+class SellingSchema(Schema):
+    paused = Flag(required=True)
+    reason = Text(required=True)
+
+
+class AuditQuery(Strict):
+    sku = _sku()
+    reservation_id = _words()
+    user = _words()
+    op = _words()
+    after = Text(validate=validate.Regexp(r"^\d{1,18}-\d{1,18}\Z", error="Must be the next of an earlier page."))
+    limit = fields.Integer(load_default=100, validate=validate.Range(1, MOST_ON_PAGE))
+
+
+class ChangeSchema(Schema):
+    """A line of an event. A recount's quantity is the change and may be below 0."""
+
+    sku = Text(required=True)
+    quantity = Whole(required=True)
+
+
+class EventSchema(Schema):
+    epoch = Whole(required=True)
+    seq = Whole(required=True)
+    at = Timestamp(attribute="at_ms", required=True)
+    op = Text(required=True)
+    actor = Text(required=True)
+    user = Text(required=True)
+    reservation_id = Text(required=True)
+    lines = fields.List(fields.Nested(ChangeSchema), required=True)
+    reason = Text(required=True)
+    payment_id = Text(required=True)
+
+
+class AuditSchema(Schema):
+    items = fields.List(fields.Nested(EventSchema), required=True)
+    next = Text(required=True, allow_none=True)
+
+
+class ChecksSchema(Schema):
+    status = Text(required=True)
+    checks = fields.Dict(keys=Text(), values=Text())

@@ -1,0 +1,46 @@
+"""Operation: the global stop, and the record of every change."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+
+from api.auth import OPS
+from api.route import Answer, Request, route
+from api.schemas import AuditQuery, AuditSchema, SellingRequest, SellingSchema
+from engine.ledger import Filter
+
+blueprint = Blueprint("operation", __name__, url_prefix="/v1")
+
+
+@route(blueprint, "GET", "/selling", "Is selling paused?", scopes=[OPS], answers={200: SellingSchema})
+def get_selling(request: Request) -> Answer:
+    return Answer(request.engine.stock.selling())
+
+
+@route(
+    blueprint,
+    "PUT",
+    "/selling",
+    "Pause or resume all selling",
+    scopes=[OPS],
+    body=SellingRequest,
+    answers={200: SellingSchema},
+)
+def put_selling(request: Request) -> Answer:
+    return Answer(request.engine.stock.set_selling(request.body["paused"], request.body["reason"], request.call.origin))
+
+
+@route(
+    blueprint,
+    "GET",
+    "/audit",
+    "The record of every change, in order",
+    scopes=[OPS],
+    query=AuditQuery,
+    answers={200: AuditSchema},
+)
+def list_audit(request: Request) -> Answer:
+    query = dict(request.query)
+    after, limit = query.pop("after", ""), query.pop("limit")
+    items, position = request.engine.ledger.page(Filter(**query), after, limit)
+    return Answer({"items": items, "next": position or None})

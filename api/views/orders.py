@@ -1,0 +1,59 @@
+"""Orders: paid reservations, under the reservation's id."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+
+from api.auth import CUSTOMER, OPS, STOREFRONT
+from api.route import Answer, Request, route
+from api.schemas import CancelRequest, OrderSchema
+from engine.values import Line
+
+blueprint = Blueprint("orders", __name__, url_prefix="/v1/orders")
+
+
+@route(
+    blueprint,
+    "GET",
+    "/<id>",
+    "Show an order to its owner or an operator",
+    scopes=[CUSTOMER, STOREFRONT, OPS],
+    answers={200: OrderSchema},
+    refusals=["not_found"],
+)
+def get_order(request: Request, id: str) -> Answer:
+    identity = request.call.identity
+    anybody = identity is not None and OPS in identity.scopes
+    return Answer(request.engine.orders.get(id, None if anybody else request.call.user))
+
+
+@route(
+    blueprint,
+    "POST",
+    "/<id>/fulfil",
+    "Ship an order",
+    scopes=[OPS],
+    answers={200: OrderSchema},
+    idempotent=True,
+    refusals=["not_found", "invalid_transition", "idempotency_key_reused"],
+)
+def fulfil_order(request: Request, id: str) -> Answer:
+    order = request.engine.orders.fulfil(id, request.call.origin, request.operation)
+    return Answer(order, replayed=order.replayed)
+
+
+@route(
+    blueprint,
+    "POST",
+    "/<id>/cancel",
+    "Call off an order, or lines of it",
+    scopes=[OPS],
+    body=CancelRequest,
+    answers={200: OrderSchema},
+    refusals=["not_found", "invalid_transition", "idempotency_key_reused"],
+    idempotent=True,
+)
+def cancel_order(request: Request, id: str) -> Answer:
+    lines = [Line(**line) for line in request.body.get("lines", [])]
+    order = request.engine.orders.cancel(id, request.call.origin, request.body["reason"], lines, request.operation)
+    return Answer(order, replayed=order.replayed)

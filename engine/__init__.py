@@ -1,0 +1,1 @@
+"""The domain: reservations, stock, expiry and the ledger. It knows Redis and nothing of HTTP."""

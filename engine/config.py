@@ -1,0 +1,99 @@
+"""Everything the environment says, read once into one frozen object. Nothing else reads the environment."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+from engine.errors import ConfigurationError
+from engine.limits import MAX_HOLD_SECONDS
+
+MIN_RETAIN_SECONDS = 86_400
+"""Answers are kept at least this long for idempotency keys."""
+
+REDIS_SCHEMES = ("redis", "rediss", "unix")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What one process needs to know. Made by `from_environment`, which refuses what can't work."""
+
+    redis_url: str
+    jwt_secret: str
+    jwks_file: str
+    jwt_audience: str
+    webhook_secret: str
+    id_secret: bytes
+    data_dir: Path
+    default_hold_seconds: int
+    retain_seconds: int
+    sweep_interval_ms: int
+    redis_timeout_ms: int
+    workers: int
+    threads: int
+
+    @property
+    def retain_ms(self) -> int:
+        return self.retain_seconds * 1000
+
+
+def from_environment(environment: Mapping[str, str], *, secrets_required: bool = True) -> Settings:
+    """Read and check the settings.
+
+    Raises:
+        ConfigurationError: a value is missing or can't work; the message names the variable.
+    """
+    redis_url = environment.get("STOCKADE_REDIS_URL", "")
+    if urlparse(redis_url).scheme not in REDIS_SCHEMES:
+        wanted = "redis://HOST:PORT/DB, rediss:// or unix://PATH"
+        raise ConfigurationError(f"STOCKADE_REDIS_URL must be {wanted}; it is {_without_password(redis_url)!r}")
+    jwt_secret = environment.get("STOCKADE_JWT_SECRET", "")
+    jwks_file = environment.get("STOCKADE_JWKS_FILE", "")
+    if secrets_required:
+        if not jwt_secret and not jwks_file:
+            raise ConfigurationError("STOCKADE_JWT_SECRET or STOCKADE_JWKS_FILE must be set")
+        if jwks_file and not os.access(jwks_file, os.R_OK):
+            raise ConfigurationError(f"STOCKADE_JWKS_FILE can't be read: {jwks_file}")
+        if not jwt_secret and not environment.get("STOCKADE_ID_SECRET"):
+            raise ConfigurationError("STOCKADE_ID_SECRET must be set where there is no STOCKADE_JWT_SECRET")
+    return Settings(
+        redis_url=redis_url,
+        jwt_secret=jwt_secret,
+        jwks_file=jwks_file,
+        jwt_audience=environment.get("STOCKADE_JWT_AUDIENCE", ""),
+        webhook_secret=environment.get("STOCKADE_WEBHOOK_SECRET", ""),
+        id_secret=_id_secret(environment, jwt_secret),
+        data_dir=Path(environment.get("STOCKADE_DATA_DIR", ".stockade")),
+        default_hold_seconds=_whole(
+            environment, "STOCKADE_DEFAULT_HOLD_SECONDS", MAX_HOLD_SECONDS, 1, MAX_HOLD_SECONDS
+        ),
+        retain_seconds=_whole(environment, "STOCKADE_RETAIN_SECONDS", MIN_RETAIN_SECONDS, MIN_RETAIN_SECONDS, 10**8),
+        sweep_interval_ms=_whole(environment, "STOCKADE_SWEEP_INTERVAL_MS", 250, 10, 250),
+        redis_timeout_ms=_whole(environment, "STOCKADE_REDIS_TIMEOUT_MS", 2_000, 100, 60_000),
+        workers=_whole(environment, "STOCKADE_WORKERS", os.cpu_count() or 1, 1, 256),
+        threads=_whole(environment, "STOCKADE_THREADS", 16, 1, 256),
+    )
+
+
+def _id_secret(environment: Mapping[str, str], jwt_secret: str) -> bytes:
+    given = environment.get("STOCKADE_ID_SECRET", "")
+    if given:
+        return given.encode()
+    return hmac.new(jwt_secret.encode(), b"stockade reservation ids", hashlib.sha256).digest()
+
+
+def _whole(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = environment.get(name) or str(default)
+    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+        raise ConfigurationError(f"{name} must be a whole number from {least} to {most}; it is {text!r}")
+    return int(text)
+
+
+def _without_password(url: str) -> str:
+    head, at, tail = url.rpartition("@")
+    return f"{head.split('://')[0]}://…@{tail}" if at else url

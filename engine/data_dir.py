@@ -1,0 +1,107 @@
+"""The data directory of `stockade up`: its lock, its secrets, and where its Redis listens."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from engine.errors import ConfigurationError
+
+LONGEST_SOCKET_PATH = 100
+"""A unix socket's path has to fit into 108 bytes, less on macOS."""
+
+LOCK_PATIENCE_SECONDS = 2.0
+
+GENERATED = ("STOCKADE_JWT_SECRET", "STOCKADE_WEBHOOK_SECRET")
+
+
+@dataclass(frozen=True)
+class DataDir:
+    path: Path
+
+    @property
+    def redis_dir(self) -> Path:
+        return self.path / "redis"
+
+    @property
+    def _secrets(self) -> Path:
+        return self.path / "secrets.env"
+
+    @property
+    def _redis_url(self) -> Path:
+        return self.path / "redis.url"
+
+    def lock(self) -> IO[str]:
+        """Make the directory this process's own, until the file returned and its copies in children are closed.
+
+        The embedded server holds a copy, so that a killed `stockade up` can't be followed by a second server on the
+        same files; it ends within moments, so it is waited for.
+
+        Raises:
+            ConfigurationError: another `stockade up` or a server of it still runs here.
+        """
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            held = open(self.path / "lock", "w", encoding="ascii")
+        except OSError as error:
+            raise ConfigurationError(f"The data directory can't be used: {error}") from error
+        give_up_s = time.monotonic() + LOCK_PATIENCE_SECONDS
+        while True:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return held
+            except OSError as error:
+                if time.monotonic() >= give_up_s:
+                    held.close()
+                    raise ConfigurationError(f"Another stockade up runs on the data directory {self.path}") from error
+            time.sleep(0.05)
+
+    def socket_path(self) -> Path:
+        """Where the embedded server's unix socket goes: into the directory, or where that is too deep, a temporary one."""
+        path = self.path.resolve() / "redis.sock"
+        if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+            return path
+        return Path(tempfile.mkdtemp(prefix="stockade-")) / "redis.sock"
+
+    def publish_redis(self, url: str) -> None:
+        """Leave word for the other commands where the server in use is."""
+        self._redis_url.write_text(url + "\n")
+
+    def withdraw_redis(self) -> None:
+        self._redis_url.unlink(missing_ok=True)
+
+    def make_secrets(self, environment: Mapping[str, str]) -> None:
+        """Generate the secrets that neither the environment nor an earlier run has, readable by the owner only."""
+        known = self._read_secrets()
+        missing = [name for name in GENERATED if name not in known and not environment.get(name)]
+        if missing:
+            lines = [f"{name}={value}\n" for name, value in known.items()]
+            lines += [f"{name}={secrets.token_urlsafe(32)}\n" for name in missing]
+            descriptor = os.open(self._secrets.with_suffix(".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with open(descriptor, "w", encoding="ascii") as file:
+                file.writelines(lines)
+            self._secrets.with_suffix(".new").rename(self._secrets)
+
+    def environment(self, given: Mapping[str, str]) -> dict[str, str]:
+        """The environment, with what this directory knows filled in where it says nothing."""
+        filled = self._read_secrets() | {name: value for name, value in given.items() if value}
+        filled["STOCKADE_DATA_DIR"] = str(self.path)
+        if "STOCKADE_REDIS_URL" not in filled and self._redis_url.exists():
+            filled["STOCKADE_REDIS_URL"] = self._redis_url.read_text().strip()
+        return filled
+
+    def _read_secrets(self) -> dict[str, str]:
+        if not self._secrets.exists():
+            return {}
+        try:
+            pairs = [line.partition("=") for line in self._secrets.read_text().splitlines()]
+        except OSError as error:
+            raise ConfigurationError(f"The secrets can't be read: {error}") from error
+        return {name: value for name, _, value in pairs if value}

@@ -1,0 +1,95 @@
+"""What can go wrong, one class a code. The code is the same word in Lua, Python, HTTP and the runbook."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from engine.values import LineVerdict, MissingLine
+
+
+class EngineError(Exception):
+    """A refusal. Nothing was changed, unless the class says otherwise."""
+
+    code: ClassVar[str] = "internal_error"
+
+
+class NotFound(EngineError):
+    code = "not_found"
+
+
+class LinesUnavailable(EngineError):
+    """No reservation: at least one line can't be had. `lines` has a verdict for every line of the basket."""
+
+    code = "lines_unavailable"
+
+    def __init__(self, lines: tuple[LineVerdict, ...]) -> None:
+        refused = [f"{line.sku}: {line.verdict}" for line in lines if line.verdict != "ok"]
+        super().__init__("Not every line can be reserved: " + ", ".join(refused))
+        self.lines = lines
+
+
+class InsufficientStock(EngineError):
+    code = "insufficient_stock"
+
+
+class StockBelowClaims(EngineError):
+    code = "stock_below_claims"
+
+
+class ReservationExpired(EngineError):
+    code = "reservation_expired"
+
+
+class AlreadyCommitted(EngineError):
+    code = "already_committed"
+
+
+class RefundRequired(EngineError):
+    """Money came for a hold that is gone, and so is the stock. On record in the ledger; final for this payment id."""
+
+    code = "refund_required"
+
+    def __init__(self, lines: tuple[MissingLine, ...]) -> None:
+        gone = [f"{line.sku}: {line.requested} paid for, {line.available} available" for line in lines]
+        super().__init__("The hold had ended and its stock is gone: " + ", ".join(gone))
+        self.lines = lines
+
+
+class InvalidTransition(EngineError):
+    code = "invalid_transition"
+
+
+class ValidationFailed(EngineError):
+    """Input that only the store could judge. `errors` maps a field to its messages."""
+
+    code = "validation_failed"
+
+    def __init__(self, errors: dict[str, list[str]]) -> None:
+        super().__init__("; ".join(f"{field}: {' '.join(messages)}" for field, messages in errors.items()))
+        self.errors = errors
+
+
+class IdempotencyKeyReused(EngineError):
+    code = "idempotency_key_reused"
+
+
+class Closed(EngineError):
+    """The recovery gate is shut: the store is empty, restored or promoted, and nobody has vouched for it yet."""
+
+    code = "closed"
+
+
+class StoreUnavailable(EngineError):
+    """Redis gave no answer. The call may have happened; repeating it with the same idempotency key is safe."""
+
+    code = "store_unavailable"
+
+
+class Inconsistent(EngineError):
+    """Counters and holds don't agree, so the script refused to go on. `stockade verify` names what is off."""
+
+    code = "inconsistent"
+
+
+class ConfigurationError(Exception):
+    """The service can't start like this. The message is one line and says what to do."""

@@ -1,0 +1,85 @@
+"""The return of stock whose time has run out: on demand, and by sweeping.
+
+The record and its place in the deadlines ZSET decide; a lease's end is only a hint that wakes the sweeper sooner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from engine.scripts import Scripts
+from engine.store import Store
+from engine.values import Origin
+
+PAGE = 500
+"""Holds looked at in one round trip."""
+
+FARTHEST = 1_000
+"""Holds looked at, at most, to find the next release of a SKU."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What one pass found: `stuck` holds are due but refused to end, because counters don't agree with them."""
+
+    expired: int
+    stuck: int
+    more: bool
+
+
+class Expiry:
+    def __init__(self, store: Store, scripts: Scripts) -> None:
+        self._store = store
+        self._scripts = scripts
+
+    def settle(self, skus: Collection[str], now_ms: int, origin: Origin) -> int:
+        """Expire holds on these SKUs that are due by `now_ms`, at least one of them if there is any.
+
+        Returns: how many ended.
+        """
+        offset = 0
+        while page := self._store.holds("-inf", now_ms, offset, PAGE):
+            wanted = [(reservation_id, held) for reservation_id, _, held in page if not set(skus).isdisjoint(held)]
+            ended = self._scripts.expire(wanted, origin).count("expired")
+            if ended:
+                return ended
+            offset += len(page)
+        return 0
+
+    def sweep(self, origin: Origin, stuck: int = 0) -> Swept:
+        """End one page of due holds, after the first `stuck` ones, which are known to refuse."""
+        page = self._store.holds("-inf", self._store.now_ms(), stuck, PAGE)
+        statuses = self._scripts.expire([(reservation_id, skus) for reservation_id, _, skus in page], origin)
+        for (reservation_id, _, _), status in zip(page, statuses, strict=True):
+            if status in ("dropped", "inconsistent", "wrong_keys"):
+                log.error(
+                    "hold_out_of_order", reservation_id=reservation_id, status=status, advice="run stockade verify"
+                )
+        refused = sum(status in ("inconsistent", "wrong_keys") for status in statuses)
+        return Swept(statuses.count("expired"), stuck + refused, len(page) == PAGE)
+
+    def next_releases(self, bounds: Mapping[str, int]) -> dict[str, int]:
+        """The earliest deadline among the live holds of each SKU, in milliseconds.
+
+        `bounds` has a time for each SKU before which no hold of it ends (`next_release_ms` of its hash). Where the
+        first `FARTHEST` holds after it have none of the SKU, the answer is the last deadline looked at: it's no
+        later than the truth.
+        """
+        found: dict[str, int] = {}
+        if not bounds:
+            return found
+        first, offset, deadline_ms = min(bounds.values()), 0, min(bounds.values())
+        while len(found) < len(bounds) and offset < FARTHEST:
+            page = self._store.holds(first, "+inf", offset, PAGE)
+            for _, deadline_ms, skus in page:
+                for sku in bounds.keys() & set(skus):
+                    found.setdefault(sku, deadline_ms)
+            offset += PAGE
+            if len(page) < PAGE:
+                return found
+        return {sku: max(found.get(sku, deadline_ms), bound_ms) for sku, bound_ms in bounds.items()}

@@ -1,0 +1,82 @@
+"""Every Redis key, built in one place.
+
+All keys of a partition share one hash tag, so that a basket is one atomic script on one node of a Redis Cluster.
+
+| key                          | type   | holds                                                                     |
+|------------------------------|--------|---------------------------------------------------------------------------|
+| `stk:{p0}:meta`              | hash   | layout, gate, epoch, seq, clock_ms, selling_paused, selling_reason        |
+| `stk:{p0}:skus`              | zset   | every SKU by name, score 0                                                |
+| `stk:{p0}:sku:<sku>`         | hash   | available, reserved, allocated, on_hand, next_release_ms, name,           |
+|                              |        | limit_per_customer, sale_starts_ms, sale_ends_ms, paused                  |
+| `stk:{p0}:buyers:<sku>`      | hash   | user -> units held and bought, counted while the SKU has a limit          |
+| `stk:{p0}:rsv:<id>`          | hash   | state, user, lines, created_ms, deadline_ms, first_deadline_ms,           |
+|                              |        | request (its fingerprint), counted, payment_id, committed_ms, late, cancelled,          |
+|                              |        | refund:<payment_id>; kept 24 h after its end                              |
+| `stk:{p0}:lease:<id>`        | string | `1`, with the hold's TTL: its end wakes the sweeper                       |
+| `stk:{p0}:deadlines`         | zset   | reservation id -> deadline_ms, exactly the live holds                     |
+| `stk:{p0}:op:<id>`           | string | fingerprint and answer of a call that must not happen twice; 24 h         |
+| `stk:{p0}:ledger`            | stream | one event per change, entry id `<epoch>-<seq>`                            |
+| `stk:{p0}:keeper`            | string | name of a keeper that is alive; 3 s                                       |
+
+`lines` is text: `sku=quantity sku=quantity`. Times are milliseconds since 1970 by the clock of Redis.
+`next_release_ms` is never later than the earliest deadline among the live holds of the SKU; it may be earlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+LAYOUT = 1
+"""Version of the table above; a store written with another one is not opened."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    partition: str = "p0"
+
+    @property
+    def prefix(self) -> str:
+        return f"stk:{{{self.partition}}}:"
+
+    @property
+    def meta(self) -> str:
+        return f"{self.prefix}meta"
+
+    @property
+    def skus(self) -> str:
+        return f"{self.prefix}skus"
+
+    @property
+    def deadlines(self) -> str:
+        return f"{self.prefix}deadlines"
+
+    @property
+    def ledger(self) -> str:
+        return f"{self.prefix}ledger"
+
+    @property
+    def keeper(self) -> str:
+        return f"{self.prefix}keeper"
+
+    def sku(self, sku: str) -> str:
+        return f"{self.prefix}sku:{sku}"
+
+    def buyers(self, sku: str) -> str:
+        return f"{self.prefix}buyers:{sku}"
+
+    def reservation(self, reservation_id: str) -> str:
+        return f"{self.prefix}rsv:{reservation_id}"
+
+    def lease(self, reservation_id: str) -> str:
+        return f"{self.prefix}lease:{reservation_id}"
+
+    def operation(self, operation_id: str) -> str:
+        return f"{self.prefix}op:{operation_id}"
+
+    def hold(self, reservation_id: str) -> list[str]:
+        """The keys of one live hold, in the order in which every script takes them."""
+        return [self.deadlines, self.reservation(reservation_id), self.lease(reservation_id)]
+
+    def skus_and_buyers(self, skus: Iterable[str]) -> list[str]:
+        return [key for sku in skus for key in (self.sku(sku), self.buyers(sku))]

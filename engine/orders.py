@@ -1,0 +1,70 @@
+"""Orders: paid reservations, under the reservation's id, until they are shipped or called off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from engine.errors import NotFound
+from engine.ids import once
+from engine.scripts import OrderChanged, Scripts
+from engine.states import State
+from engine.store import Record, Store
+from engine.values import Line, Operation, Order, Origin, summed, unpacked
+
+
+class Orders:
+    def __init__(self, store: Store, scripts: Scripts) -> None:
+        self._store = store
+        self._scripts = scripts
+
+    def get(self, order_id: str, user: str | None) -> Order:
+        """Raises: NotFound: unknown, not paid, or not `user`'s (None: anybody's will do)."""
+        order = _order(self._record(order_id))
+        if user not in (None, order.user):
+            raise NotFound("No such order")
+        return order
+
+    def fulfil(self, order_id: str, origin: Origin, operation: Operation) -> Order:
+        """What is left of the order leaves `allocated` and `on_hand`. Repeatable.
+
+        Raises:
+            InvalidTransition: the order is cancelled.
+        """
+        record = self._record(order_id)
+        return _changed(record, self._scripts.fulfil(record, origin, operation))
+
+    def cancel(self, order_id: str, origin: Origin, reason: str, lines: Sequence[Line], operation: Operation) -> Order:
+        """Allocated units go back to available: those of `lines`, or with none given all that is left. Repeatable.
+
+        Raises:
+            InvalidTransition: the order is fulfilled.
+            ValidationFailed: fewer units are left in the order than `lines` names.
+        """
+        record = self._record(order_id)
+        return _changed(record, self._scripts.cancel(record, origin, reason, summed(lines), once(operation)))
+
+    def _record(self, order_id: str) -> Record:
+        record = self._store.record(order_id)
+        if record is None or "payment_id" not in record.fields:
+            raise NotFound("No such order")
+        return record
+
+
+def _order(record: Record) -> Order:
+    fields = record.fields
+    return Order(
+        id=record.id,
+        user=fields["user"],
+        reservation_state=State(fields["state"]),
+        lines=record.lines,
+        payment_id=fields["payment_id"],
+        committed_ms=int(fields["committed_ms"]),
+        late=fields["late"] == "1",
+        cancelled_lines=unpacked(fields.get("cancelled", "")),
+    )
+
+
+def _changed(record: Record, change: OrderChanged) -> Order:
+    order = _order(record)
+    return replace(order, reservation_state=change.state, cancelled_lines=change.cancelled, replayed=change.replayed)

@@ -1,0 +1,328 @@
+"""One typed method for each file in lua/. Only this module orders KEYS and ARGV and reads replies.
+
+Every script is atomic, checks everything before it writes, and gives the same answer when it runs twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, NoReturn
+
+from redis import Redis
+from redis.commands.core import Script
+
+from engine import errors
+from engine.config import Settings
+from engine.keys import LAYOUT, Keys
+from engine.limits import MOST_ON_HAND
+from engine.states import State, Verdict
+from engine.store import Record, answering, sku_from
+from engine.values import Line, LineVerdict, MissingLine, Operation, Origin, Sku, unpacked
+
+Reply = list[Any]
+Words = list[str | int]
+
+
+@dataclass(frozen=True)
+class Reserved:
+    created_ms: int
+    deadline_ms: int
+    replayed: bool
+
+
+@dataclass(frozen=True)
+class Refused:
+    """`due`: holds whose time has run out by `now_ms` may be in the way."""
+
+    now_ms: int
+    due: bool
+    lines: tuple[LineVerdict, ...]
+
+
+@dataclass(frozen=True)
+class Due:
+    """Holds that are due by `now_ms` must be expired before the call can be decided."""
+
+    now_ms: int
+
+
+@dataclass(frozen=True)
+class Extended:
+    deadline_ms: int
+    replayed: bool
+
+
+@dataclass(frozen=True)
+class Committed:
+    committed_ms: int
+    late: bool
+    replayed: bool
+
+
+@dataclass(frozen=True)
+class OrderChanged:
+    state: State
+    cancelled: tuple[Line, ...]
+    replayed: bool
+
+
+class Scripts:
+    def __init__(self, redis: Redis, keys: Keys, settings: Settings) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._settings = settings
+        self._scripts: dict[str, Script] = {name: redis.register_script(source) for name, source in sources()}
+
+    def open(self) -> str:
+        """Make an empty store ready to sell.
+
+        Returns: `opened`, `open` or `closed` if it was so before, `not_empty`, or `layout_unknown`.
+        """
+        keys = self._keys
+        reply = self._run("open", [keys.meta, keys.ledger, keys.deadlines, keys.skus], [LAYOUT])
+        return str(reply[1]) if reply[0] == "ready" else str(reply[0])
+
+    def reserve(
+        self, reservation_id: str, origin: Origin, lines: Sequence[Line], hold_ms: int, fingerprint: str
+    ) -> Reserved | Refused:
+        keys = [self._keys.meta, self._keys.ledger, *self._keys.hold(reservation_id)]
+        keys += self._keys.skus_and_buyers(line.sku for line in lines)
+        arguments: Words = [reservation_id, origin.user, origin.actor, origin.request_id, hold_ms, fingerprint]
+        arguments += [value for line in lines for value in (line.sku, line.quantity)]
+        match self._run("reserve", keys, arguments):
+            case ["reserved" | "replayed" as status, created_ms, deadline_ms]:
+                return Reserved(created_ms, deadline_ms, status == "replayed")
+            case ["lines_unavailable", now_ms, due, *values]:
+                return Refused(now_ms, bool(due), tuple(_verdicts(values)))
+            case reply:
+                _refuse(reply)
+
+    def extend(self, record: Record, origin: Origin, hold_ms: int, operation: Operation) -> Extended:
+        keys = [self._keys.meta, self._keys.ledger, *self._keys.hold(record.id), self._keys.operation(operation.id)]
+        keys += [self._keys.sku(sku) for sku in record.skus]
+        arguments: Words = [
+            record.id,
+            origin.actor,
+            origin.request_id,
+            hold_ms,
+            operation.fingerprint,
+            self._settings.retain_ms,
+        ]
+        match self._run("extend", keys, arguments):
+            case ["extended", deadline_ms]:
+                return Extended(deadline_ms, replayed=False)
+            case ["replayed", "extended", deadline_ms]:
+                return Extended(deadline_ms, replayed=True)
+            case reply:
+                _refuse(reply)
+
+    def release(self, record: Record, origin: Origin, reason: str) -> State | Due:
+        keys = self._hold_keys(record.id, record.skus)
+        match self._run(
+            "release", keys, [record.id, origin.actor, origin.request_id, reason, self._settings.retain_ms]
+        ):
+            case ["released"]:
+                return State.RELEASED
+            case ["ended", state]:
+                return State(state)
+            case ["due", now_ms]:
+                return Due(now_ms)
+            case reply:
+                _refuse(reply)
+
+    def expire(self, holds: Sequence[tuple[str, Sequence[str]]], origin: Origin) -> list[str]:
+        """End the holds (id, SKUs) whose time has run out, in one round trip.
+
+        Returns: a status for each: `expired`, `dropped`, `not_due`, `inconsistent` or `wrong_keys`.
+
+        Raises:
+            Closed: the gate is shut.
+        """
+        if not holds:
+            return []
+        with answering():
+            pipe = self._redis.pipeline(transaction=False)
+            for reservation_id, skus in holds:
+                arguments: Words = [reservation_id, origin.actor, origin.request_id, self._settings.retain_ms]
+                self._scripts["expire"](self._hold_keys(reservation_id, skus), arguments, client=pipe)
+            replies: list[Reply] = pipe.execute()
+        statuses = [str(reply[0]) for reply in replies]
+        if "closed" in statuses:
+            raise errors.Closed
+        return statuses
+
+    def commit(
+        self, record: Record, origin: Origin, payment_id: str, settled: bool, operation: Operation
+    ) -> Committed | Due:
+        keys = [self._keys.meta, self._keys.ledger, *self._keys.hold(record.id), self._keys.operation(operation.id)]
+        keys += self._keys.skus_and_buyers(record.skus)
+        arguments: Words = [record.id, payment_id, origin.actor, origin.request_id, int(settled)]
+        arguments += [operation.fingerprint, self._settings.retain_ms]
+        match self._run("commit", keys, arguments):
+            case ["committed", committed_ms, late]:
+                return Committed(committed_ms, bool(late), replayed=False)
+            case ["replayed", "committed", committed_ms, late]:
+                return Committed(committed_ms, bool(late), replayed=True)
+            case ["due", now_ms]:
+                return Due(now_ms)
+            case ["refund_required", missing]:
+                raise errors.RefundRequired(tuple(_missing(missing)))
+            case reply:
+                _refuse(reply)
+
+    def cancel(
+        self, record: Record, origin: Origin, reason: str, lines: Sequence[Line], operation: Operation
+    ) -> OrderChanged:
+        keys = [
+            self._keys.meta,
+            self._keys.ledger,
+            self._keys.reservation(record.id),
+            self._keys.operation(operation.id),
+        ]
+        keys += self._keys.skus_and_buyers(record.skus)
+        arguments: Words = [record.id, origin.actor, origin.request_id, reason]
+        arguments += [operation.fingerprint, self._settings.retain_ms, self._settings.retain_ms]
+        arguments += [value for line in lines for value in (line.sku, line.quantity)]
+        match self._run("cancel", keys, arguments):
+            case ["cancelled", state, cancelled]:
+                return OrderChanged(State(state), unpacked(cancelled), replayed=False)
+            case ["replayed", "cancelled", state, cancelled]:
+                return OrderChanged(State(state), unpacked(cancelled), replayed=True)
+            case ["not_in_order", sku]:
+                raise errors.ValidationFailed({"lines": [f"The order has not that many of {sku} left."]})
+            case reply:
+                _refuse(reply)
+
+    def fulfil(self, record: Record, origin: Origin, operation: Operation) -> OrderChanged:
+        keys = [
+            self._keys.meta,
+            self._keys.ledger,
+            self._keys.reservation(record.id),
+            self._keys.operation(operation.id),
+        ]
+        keys += [self._keys.sku(sku) for sku in record.skus]
+        arguments: Words = [record.id, origin.actor, origin.request_id]
+        arguments += [operation.fingerprint, self._settings.retain_ms, self._settings.retain_ms]
+        match self._run("fulfil", keys, arguments):
+            case ["fulfilled", cancelled]:
+                return OrderChanged(State.FULFILLED, unpacked(cancelled), replayed=False)
+            case ["replayed", "fulfilled", cancelled]:
+                return OrderChanged(State.FULFILLED, unpacked(cancelled), replayed=True)
+            case reply:
+                _refuse(reply)
+
+    def adjust(self, sku: str, delta: int, origin: Origin, reason: str, operation: Operation) -> Sku:
+        """Needs an operation: without one, sending it twice would adjust twice."""
+        keys = [self._keys.meta, self._keys.ledger, self._keys.sku(sku), self._keys.operation(operation.id)]
+        arguments: Words = [sku, delta, origin.actor, origin.request_id, reason]
+        arguments += [operation.fingerprint, self._settings.retain_ms, MOST_ON_HAND]
+        match self._run("adjust", keys, arguments):
+            case ["adjusted", *values]:
+                return sku_from(sku, _fields(values))
+            case ["replayed", "adjusted", *values]:
+                return sku_from(sku, _fields(values), replayed=True)
+            case ["insufficient_stock", available]:
+                raise errors.InsufficientStock(f"{sku} has {available} available; {-delta} can't be taken from it")
+            case ["on_hand_too_large", most]:
+                raise errors.ValidationFailed({"delta": [f"It would take on_hand above {most}."]})
+            case reply:
+                _refuse(reply)
+
+    def configure(
+        self, sku: str, on_hand: int | None, attributes: dict[str, str], origin: Origin, operation: Operation
+    ) -> tuple[Sku, bool]:
+        """Returns: the SKU, and whether it is new. An empty attribute is cleared."""
+        keys = [
+            self._keys.meta,
+            self._keys.ledger,
+            self._keys.sku(sku),
+            self._keys.operation(operation.id),
+            self._keys.skus,
+        ]
+        arguments: Words = [sku, "" if on_hand is None else on_hand, origin.actor, origin.request_id]
+        arguments += [operation.fingerprint, self._settings.retain_ms]
+        arguments += [word for pair in attributes.items() for word in pair]
+        match self._run("configure", keys, arguments):
+            case ["created" | "changed" as status, *values]:
+                return sku_from(sku, _fields(values)), status == "created"
+            case ["replayed", status, *values]:
+                return sku_from(sku, _fields(values)), status == "created"
+            case ["stock_below_claims", claims]:
+                raise errors.StockBelowClaims(
+                    f"{claims} units of {sku} are reserved or allocated; on_hand can't be less"
+                )
+            case ["sale_ends_before_it_starts"]:
+                raise errors.ValidationFailed({"sale_ends_at": ["Must be later than sale_starts_at."]})
+            case reply:
+                _refuse(reply)
+
+    def selling(self, paused: bool, reason: str, origin: Origin) -> None:
+        reply = self._run(
+            "selling", [self._keys.meta, self._keys.ledger], [int(paused), reason, origin.actor, origin.request_id]
+        )
+        if reply != ["set"]:
+            _refuse(reply)
+
+    def _hold_keys(self, reservation_id: str, skus: Sequence[str]) -> list[str]:
+        hold = [self._keys.meta, self._keys.ledger, *self._keys.hold(reservation_id)]
+        return hold + self._keys.skus_and_buyers(skus)
+
+    def _run(self, name: str, keys: list[str], arguments: Sequence[str | int]) -> Reply:
+        with answering():
+            reply: Reply = self._scripts[name](keys, arguments)
+        return reply
+
+
+def sources() -> list[tuple[str, str]]:
+    """Name and text of every script."""
+    found = [
+        (path.name.removesuffix(".lua"), path.read_text())
+        for path in files("lua").iterdir()
+        if path.name.endswith(".lua")
+    ]
+    return sorted(found)
+
+
+REFUSALS: dict[str, type[errors.EngineError]] = {
+    error.code: error
+    for error in (
+        errors.Closed,
+        errors.NotFound,
+        errors.IdempotencyKeyReused,
+        errors.ReservationExpired,
+        errors.AlreadyCommitted,
+    )
+}
+"""Statuses that mean the same from every script and need no more words."""
+
+
+def _refuse(reply: Reply) -> NoReturn:
+    match reply:
+        case ["wrong_keys"]:
+            raise errors.Inconsistent("The reservation's lines are not those that were just read")
+        case ["inconsistent", sku]:
+            raise errors.Inconsistent(f"The counters of {sku} are below what this reservation has of it")
+        case ["invalid_transition", state]:
+            raise errors.InvalidTransition(f"It is {state}; that can't follow.")
+        case [status, *_]:
+            raise REFUSALS[status]
+    raise AssertionError(reply)
+
+
+def _fields(values: Sequence[str]) -> dict[str, str]:
+    return dict(zip(values[::2], values[1::2], strict=True))
+
+
+def _verdicts(values: Sequence[Any]) -> Iterator[LineVerdict]:
+    for at in range(0, len(values), 6):
+        sku, requested, available, verdict, max_reservable, next_release_ms = values[at : at + 6]
+        yield LineVerdict(sku, requested, available, Verdict(verdict), max_reservable, next_release_ms)
+
+
+def _missing(text: str) -> Iterator[MissingLine]:
+    for word in text.split():
+        sku, _, counts = word.rpartition("=")
+        requested, _, available = counts.partition("/")
+        yield MissingLine(sku, int(requested), int(available))

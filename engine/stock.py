@@ -1,0 +1,101 @@
+"""Stock: SKUs and their counters, availability as buyers see it, and the global stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from engine.errors import NotFound
+from engine.expiry import Expiry
+from engine.ids import once
+from engine.scripts import Scripts
+from engine.states import Availability
+from engine.store import Stock as StockRead
+from engine.store import Store
+from engine.values import Operation, Origin, Selling, Sku, SkuAvailability
+
+
+class Stock:
+    def __init__(self, store: Store, scripts: Scripts, expiry: Expiry) -> None:
+        self._store = store
+        self._scripts = scripts
+        self._expiry = expiry
+
+    def configure(
+        self, sku: str, on_hand: int | None, attributes: dict[str, str], origin: Origin, operation: Operation
+    ) -> tuple[Sku, bool]:
+        """Create a SKU or change it, all that is asked for or nothing.
+
+        `on_hand` on a known SKU is a recount: available becomes what is left of it beside reserved and allocated.
+        `attributes` are fields of the SKU's hash; an empty one is cleared.
+
+        Returns: the SKU, and whether it is new.
+
+        Raises:
+            StockBelowClaims: `on_hand` is below reserved + allocated.
+            ValidationFailed: the sale would end before it starts.
+        """
+        return self._scripts.configure(sku, on_hand, attributes, origin, once(operation))
+
+    def adjust(self, sku: str, delta: int, origin: Origin, reason: str, operation: Operation) -> Sku:
+        """Restock (`delta` above 0) or withdraw; only available moves, and on_hand with it.
+
+        Raises:
+            NotFound: no such SKU.
+            InsufficientStock: available would fall below 0.
+        """
+        return self._scripts.adjust(sku, delta, origin, reason, once(operation))
+
+    def get(self, sku: str) -> Sku:
+        """Raises: NotFound."""
+        found = self._store.sku(sku)
+        if found is None:
+            raise NotFound("No such SKU")
+        return found
+
+    def page(self, after: str, limit: int) -> Sequence[Sku]:
+        """At most `limit` SKUs in the order of their names, after the one named ('' for the first)."""
+        return self._store.skus(after, limit)
+
+    def availability(self, skus: Sequence[str], origin: Origin) -> list[SkuAvailability]:
+        """What can be had now of each SKU. Holds whose time has run out don't count: they are ended first."""
+        read = self._store.stock(skus)
+        overdue = [sku for sku, fields in read.skus.items() if _hidden_by_overdue_holds(fields, read.now_ms)]
+        if overdue and self._expiry.settle(overdue, read.now_ms, origin):
+            read = self._store.stock(skus)
+        statuses = {sku: _status(sku, read) for sku in skus}
+        held = [sku for sku in skus if statuses[sku] is Availability.ALL_HELD]
+        releases = self._expiry.next_releases({sku: int(read.skus[sku].get("next_release_ms", 0)) for sku in held})
+        return [
+            SkuAvailability(
+                sku, int(read.skus[sku].get("available", 0)), statuses[sku], releases.get(sku, 0), read.now_ms
+            )
+            for sku in skus
+        ]
+
+    def selling(self) -> Selling:
+        meta = self._store.meta()
+        return Selling("selling_paused" in meta, meta.get("selling_reason", ""))
+
+    def set_selling(self, paused: bool, reason: str, origin: Origin) -> Selling:
+        """The global stop: while it's on nothing can be reserved; holds can still be paid for."""
+        self._scripts.selling(paused, reason, origin)
+        return Selling(paused, reason)
+
+
+def _hidden_by_overdue_holds(fields: dict[str, str], now_ms: int) -> bool:
+    return fields.get("available") == "0" and 0 < int(fields.get("next_release_ms", 0)) <= now_ms
+
+
+def _status(sku: str, read: StockRead) -> Availability:
+    fields = read.skus[sku]
+    if "available" not in fields:
+        return Availability.UNKNOWN_SKU
+    if "paused" in fields or read.selling_paused:
+        return Availability.PAUSED
+    if read.now_ms < int(fields.get("sale_starts_ms", 0)):
+        return Availability.NOT_STARTED
+    if "sale_ends_ms" in fields and read.now_ms >= int(fields["sale_ends_ms"]):
+        return Availability.ENDED
+    if int(fields["available"]) > 0:
+        return Availability.AVAILABLE
+    return Availability.ALL_HELD if int(fields["reserved"]) > 0 else Availability.SOLD_OUT

@@ -1,0 +1,212 @@
+"""The connection to Redis, and every read. Writes are scripts: see `engine.scripts`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from engine.config import Settings
+from engine.errors import ConfigurationError, Inconsistent, StoreUnavailable
+from engine.keys import Keys
+from engine.values import Event, Line, Sku, unpacked
+
+RETRIES = 2
+"""Of a call without an answer. Safe, because every script gives the same answer when it runs twice."""
+
+STOCK_FIELDS = ("available", "reserved", "next_release_ms", "paused", "sale_starts_ms", "sale_ends_ms")
+
+
+def client(settings: Settings) -> Redis:
+    """A pooled client, safe to share between threads, not between processes."""
+    return Redis.from_url(
+        settings.redis_url,
+        decode_responses=True,
+        socket_timeout=settings.redis_timeout_ms / 1000,
+        socket_connect_timeout=settings.redis_timeout_ms / 1000,
+        retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.2), RETRIES),
+    )
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn the ways in which Redis fails into the engine's own errors."""
+    try:
+        yield
+    except (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError) as error:
+        raise StoreUnavailable("Redis can't answer now") from error
+    except ResponseError as error:
+        if str(error).startswith(("MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "OOM")):
+            raise StoreUnavailable("Redis can't answer now") from error
+        if "XADD" in str(error):
+            raise Inconsistent("The ledger is ahead of its counter; nothing was changed") from error
+        raise
+
+
+def check(redis: Redis) -> None:
+    """Refuse a Redis that would lose stock.
+
+    Raises:
+        ConfigurationError: it can't be reached, is too old, or may evict keys.
+    """
+    try:
+        memory, server = redis.info("memory"), redis.info("server")
+    except RedisError as error:
+        raise ConfigurationError(f"Redis can't be reached: {error}") from error
+    policy = memory["maxmemory_policy"]
+    if policy != "noeviction":
+        raise ConfigurationError(f"Redis may evict stock (maxmemory-policy {policy}); set it to noeviction")
+    if int(str(server["redis_version"]).split(".")[0]) < 7:
+        raise ConfigurationError(f"Redis {server['redis_version']} is too old; 7.0 is the least")
+
+
+@dataclass(frozen=True)
+class Record:
+    """A reservation's hash, as it stands."""
+
+    id: str
+    fields: dict[str, str]
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        return unpacked(self.fields["lines"])
+
+    @property
+    def skus(self) -> list[str]:
+        return [line.sku for line in self.lines]
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What the availability of SKUs is decided from: one hash each (empty if unknown), and the clock of Redis."""
+
+    now_ms: int
+    selling_paused: bool
+    skus: dict[str, dict[str, str]]
+
+
+class Store:
+    """Reads, each one round trip."""
+
+    def __init__(self, redis: Redis, keys: Keys) -> None:
+        # redis-py's reply types are unions over every client option, so its replies are typed where they are read.
+        self.redis: Any = redis
+        self.keys = keys
+
+    def now_ms(self) -> int:
+        with answering():
+            seconds, microseconds = self.redis.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def meta(self) -> dict[str, str]:
+        with answering():
+            fields: dict[str, str] = self.redis.hgetall(self.keys.meta)
+        return fields
+
+    def record(self, reservation_id: str) -> Record | None:
+        with answering():
+            fields = self.redis.hgetall(self.keys.reservation(reservation_id))
+        return Record(reservation_id, fields) if fields else None
+
+    def sku(self, sku: str) -> Sku | None:
+        with answering():
+            fields = self.redis.hgetall(self.keys.sku(sku))
+        return sku_from(sku, fields) if fields else None
+
+    def skus(self, after: str, limit: int) -> list[Sku]:
+        """At most `limit` SKUs by name, after the one named."""
+        with answering():
+            least = f"({after}" if after else "-"
+            names = self.redis.zrange(self.keys.skus, least, "+", bylex=True, offset=0, num=limit)
+            pipe = self.redis.pipeline(transaction=False)
+            for name in names:
+                pipe.hgetall(self.keys.sku(name))
+            return [sku_from(name, fields) for name, fields in zip(names, pipe.execute(), strict=True) if fields]
+
+    def stock(self, skus: Sequence[str]) -> Stock:
+        with answering():
+            pipe = self.redis.pipeline(transaction=False)
+            pipe.time()
+            pipe.hget(self.keys.meta, "selling_paused")
+            for sku in skus:
+                pipe.hmget(self.keys.sku(sku), STOCK_FIELDS)
+            (seconds, microseconds), paused, *rows = pipe.execute()
+        now_ms = int(seconds) * 1000 + int(microseconds) // 1000
+        fields = [
+            {name: value for name, value in zip(STOCK_FIELDS, row, strict=True) if value is not None} for row in rows
+        ]
+        return Stock(now_ms, paused is not None, dict(zip(skus, fields, strict=True)))
+
+    def holds(self, from_ms: int | str, to_ms: int | str, offset: int, limit: int) -> list[tuple[str, int, list[str]]]:
+        """Live holds by deadline: id, deadline_ms, SKUs. A hold whose record is gone has no SKUs."""
+        with answering():
+            page: list[Any] = self.redis.zrange(
+                self.keys.deadlines, from_ms, to_ms, byscore=True, offset=offset, num=limit, withscores=True
+            )
+            pipe = self.redis.pipeline(transaction=False)
+            for reservation_id, _ in page:
+                pipe.hget(self.keys.reservation(reservation_id), "lines")
+            lines = pipe.execute()
+        return [
+            (reservation_id, int(deadline_ms), [line.sku for line in unpacked(text or "")])
+            for (reservation_id, deadline_ms), text in zip(page, lines, strict=True)
+        ]
+
+    def keeper_alive(self) -> bool:
+        with answering():
+            return bool(self.redis.exists(self.keys.keeper))
+
+    def events(self, after: str, limit: int) -> list[Event]:
+        """Ledger events in order, after the entry id given (`-` for the first)."""
+        with answering():
+            least = after if after == "-" else f"({after}"
+            return [
+                event_from(entry_id, fields)
+                for entry_id, fields in self.redis.xrange(self.keys.ledger, least, "+", limit)
+            ]
+
+
+def sku_from(sku: str, fields: dict[str, str], replayed: bool = False) -> Sku:
+    def number(name: str) -> int | None:
+        return int(fields[name]) if name in fields else None
+
+    return Sku(
+        sku=sku,
+        on_hand=int(fields["on_hand"]),
+        available=int(fields["available"]),
+        reserved=int(fields["reserved"]),
+        allocated=int(fields["allocated"]),
+        name=fields.get("name"),
+        limit_per_customer=number("limit_per_customer"),
+        sale_starts_ms=number("sale_starts_ms"),
+        sale_ends_ms=number("sale_ends_ms"),
+        paused="paused" in fields,
+        replayed=replayed,
+    )
+
+
+def event_from(entry_id: str, fields: dict[str, str]) -> Event:
+    epoch, _, seq = entry_id.partition("-")
+    return Event(
+        epoch=int(epoch),
+        seq=int(seq),
+        at_ms=int(fields["at_ms"]),
+        op=fields["op"],
+        actor=fields["actor"],
+        user=fields["user"],
+        reservation_id=fields["reservation_id"],
+        lines=unpacked(fields["lines"]),
+        deadline_ms=int(fields["deadline_ms"] or 0),
+        payment_id=fields["payment_id"],
+        reason=fields["reason"],
+        request_id=fields["request_id"],
+        detail=fields["detail"],
+    )

@@ -1,0 +1,122 @@
+"""Keeps a few processes running: starts them, restarts one that dies, gives up when it keeps dying, stops them in order."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FrameType
+
+DEATHS_TO_GIVE_UP = 5
+WITHIN_SECONDS = 30.0
+POLL_SECONDS = 0.1
+STOP_SECONDS = 15.0
+PR_SET_PDEATHSIG = 1
+
+
+class KeepsDying(Exception):
+    """A process died too often to go on."""
+
+
+@dataclass
+class Child:
+    """One process. `keep_open` are file descriptors it inherits."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    keep_open: Sequence[int] = ()
+    process: subprocess.Popen[bytes] | None = None
+    deaths_s: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS_TO_GIVE_UP))
+
+    def start(self) -> None:
+        """Start it in a session of its own, so that a Ctrl-C reaches it through the supervisor, in order."""
+        self.process = subprocess.Popen(
+            self.command,
+            env=dict(self.environment),
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            pass_fds=self.keep_open,
+            start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        )
+
+    def stop(self) -> None:
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            say(f"{self.name} doesn't stop; killing it")
+            self.process.kill()
+            self.process.wait()
+
+
+class Supervisor:
+    def __init__(self) -> None:
+        self._children: list[Child] = []
+        self._stopping = threading.Event()
+
+    def start(self, child: Child) -> None:
+        child.start()
+        self._children.append(child)
+
+    def wait_until(self, ready: Callable[[], bool], seconds: float) -> bool:
+        """Keep everything running until `ready`. Returns: whether it came to that, before time ran out or a stop came."""
+        give_up_s = time.monotonic() + seconds
+        while not self._stopping.is_set() and time.monotonic() < give_up_s:
+            if ready():
+                return True
+            self._restart_the_dead()
+            self._stopping.wait(POLL_SECONDS)
+        return False
+
+    def run(self) -> None:
+        """Keep everything running until `stop`.
+
+        Raises:
+            KeepsDying: a process died `DEATHS_TO_GIVE_UP` times within `WITHIN_SECONDS`.
+        """
+        while not self._stopping.wait(POLL_SECONDS):
+            self._restart_the_dead()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def stop(self, signum: int = 0, frame: FrameType | None = None) -> None:
+        self._stopping.set()
+
+    def stop_all(self) -> None:
+        """Stop the processes, the last one started first."""
+        for child in reversed(self._children):
+            child.stop()
+
+    def _restart_the_dead(self) -> None:
+        for child in self._children:
+            code = child.process.poll() if child.process else None
+            if code is None:
+                continue
+            child.deaths_s.append(time.monotonic())
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
+            often = len(child.deaths_s) == DEATHS_TO_GIVE_UP
+            if often and child.deaths_s[-1] - child.deaths_s[0] < WITHIN_SECONDS:
+                raise KeepsDying(f"{child.name} keeps dying ({how}); its last words are above")
+            say(f"{child.name} died ({how}); starting it again")
+            child.start()
+
+
+def say(text: str) -> None:
+    print(f"stockade: {text}", file=sys.stderr, flush=True)
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel for a SIGTERM when the supervisor is gone, even by kill -9."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

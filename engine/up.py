@@ -1,0 +1,124 @@
+"""`stockade up`: the whole service on one machine, in one command."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from engine import embedded, store
+from engine.config import Settings, from_environment
+from engine.data_dir import DataDir
+from engine.errors import ConfigurationError
+from engine.supervisor import Child, KeepsDying, Supervisor
+
+REDIS_START_SECONDS = 300.0
+"""Loading a long AOF takes its time."""
+
+READY_SECONDS = 60.0
+BACKLOG = 2048
+
+
+def up(data_dir: DataDir, host: str, port: int, workers: int | None, given: Mapping[str, str]) -> None:
+    """Run until SIGTERM or SIGINT, then stop everything.
+
+    Raises:
+        ConfigurationError: it can't start; one line says why.
+    """
+    lock = data_dir.lock()
+    data_dir.make_secrets(given)
+    data_dir.withdraw_redis()
+    environment = data_dir.environment(given)
+    if workers:
+        environment["STOCKADE_WORKERS"] = str(workers)
+    supervisor = Supervisor()
+    signal.signal(signal.SIGTERM, supervisor.stop)
+    signal.signal(signal.SIGINT, supervisor.stop)
+    listener = _listen(host, port)
+    try:
+        if "STOCKADE_REDIS_URL" not in environment:
+            socket_path = data_dir.socket_path()
+            environment["STOCKADE_REDIS_URL"] = f"unix://{socket_path}"
+            settings = from_environment(environment)
+            _start_redis(supervisor, data_dir, socket_path, settings, lock.fileno())
+        else:
+            settings = from_environment(environment)
+        if not supervisor.stopping:
+            _start_service(supervisor, settings, environment, listener)
+        supervisor.run()
+    except KeepsDying as error:
+        raise ConfigurationError(f"Giving up: {error}") from error
+    finally:
+        supervisor.stop_all()
+        data_dir.withdraw_redis()
+        listener.close()
+        lock.close()
+
+
+def _start_redis(supervisor: Supervisor, data_dir: DataDir, socket_path: Path, settings: Settings, lock: int) -> None:
+    command = embedded.command(data_dir, socket_path)
+    supervisor.start(Child("redis", command, os.environ, keep_open=[lock]))
+    redis = Redis.from_url(settings.redis_url, socket_timeout=1)
+    if not supervisor.wait_until(lambda: _answers(redis), REDIS_START_SECONDS) and not supervisor.stopping:
+        raise ConfigurationError(f"The embedded server doesn't answer after {REDIS_START_SECONDS:.0f} s")
+    data_dir.publish_redis(settings.redis_url)
+
+
+def _start_service(
+    supervisor: Supervisor, settings: Settings, environment: Mapping[str, str], listener: socket.socket
+) -> None:
+    store.check(store.client(settings))
+    supervisor.start(Child("keeper", [sys.executable, "-m", "engine.cli", "keeper"], environment))
+    bind = f"fd://{listener.fileno()}"
+    supervisor.start(Child("api", gunicorn(bind), environment, keep_open=[listener.fileno()]))
+    host, port = listener.getsockname()[:2]
+    if supervisor.wait_until(lambda: _ready(host, port), READY_SECONDS):
+        shown = f"[{host}]" if ":" in host else host
+        print(f"Stockade is ready at http://{shown}:{port}", flush=True)
+    elif not supervisor.stopping:
+        raise ConfigurationError(
+            f"The service is not ready after {READY_SECONDS:.0f} s; see GET /readyz and the lines above"
+        )
+
+
+def gunicorn(bind: str) -> list[str]:
+    """The command line of the API."""
+    return [sys.executable, "-m", "gunicorn", "--config", "python:api.gunicorn_config", "--bind", bind]
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Listen here, not in gunicorn: a port in use is known before anything starts, and a restart refuses nobody."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except (OSError, OverflowError) as error:
+        raise ConfigurationError(f"Can't listen on {host} port {port}: {error}") from error
+
+
+def _answers(redis: Redis) -> bool:
+    try:
+        return bool(redis.ping())
+    except RedisError:
+        return False
+
+
+def _ready(host: str, port: int) -> bool:
+    connection = http.client.HTTPConnection(_reachable(host), port, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)

@@ -1,0 +1,148 @@
+"""Values that the engine takes and gives. Times are milliseconds since 1970 by the clock of Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from engine.states import ORDER_STATE, Availability, State, Verdict
+
+
+@dataclass(frozen=True)
+class Line:
+    sku: str
+    quantity: int
+
+
+def summed(lines: Iterable[Line]) -> tuple[Line, ...]:
+    """Lines of one SKU added up, in the order in which the SKUs first appear."""
+    totals: dict[str, int] = {}
+    for line in lines:
+        totals[line.sku] = totals.get(line.sku, 0) + line.quantity
+    return tuple(Line(sku, quantity) for sku, quantity in totals.items())
+
+
+def unpacked(text: str) -> tuple[Line, ...]:
+    """Lines as they stand in Redis, `sku=quantity sku=quantity`."""
+    return tuple(Line(sku, int(quantity)) for sku, _, quantity in (word.rpartition("=") for word in text.split()))
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who asks, and in which request. `actor` acts for `user`; for buyers both are the same."""
+
+    actor: str
+    request_id: str = ""
+    user: str = ""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """Makes a call happen once: a repeat with the same id gets the first answer. No fingerprint, no memory."""
+
+    id: str = "none"
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Reservation:
+    id: str
+    state: State
+    user: str
+    lines: tuple[Line, ...]
+    created_ms: int
+    deadline_ms: int
+    replayed: bool = False
+
+
+@dataclass(frozen=True)
+class LineVerdict:
+    """One line of a refused basket. `next_release_ms` is 0 if no live hold could give units back."""
+
+    sku: str
+    requested: int
+    available: int
+    verdict: Verdict
+    max_reservable: int
+    next_release_ms: int
+
+
+@dataclass(frozen=True)
+class MissingLine:
+    """A line of a late payment whose units are gone."""
+
+    sku: str
+    requested: int
+    available: int
+
+
+@dataclass(frozen=True)
+class Order:
+    """A paid reservation. `lines` is what was bought, `cancelled_lines` what was called off of it since."""
+
+    id: str
+    user: str
+    reservation_state: State
+    lines: tuple[Line, ...]
+    payment_id: str
+    committed_ms: int
+    late: bool
+    cancelled_lines: tuple[Line, ...] = ()
+    replayed: bool = False
+
+    @property
+    def state(self) -> str:
+        return ORDER_STATE[self.reservation_state]
+
+
+@dataclass(frozen=True)
+class Sku:
+    """A SKU's counters and attributes. `limit_per_customer` and the window are None where there is none."""
+
+    sku: str
+    on_hand: int
+    available: int
+    reserved: int
+    allocated: int
+    name: str | None = None
+    limit_per_customer: int | None = None
+    sale_starts_ms: int | None = None
+    sale_ends_ms: int | None = None
+    paused: bool = False
+    replayed: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True)
+class SkuAvailability:
+    """What a buyer sees. `next_release_ms` is 0 unless every free unit is held."""
+
+    sku: str
+    available: int
+    status: Availability
+    next_release_ms: int
+    as_of_ms: int
+
+
+@dataclass(frozen=True)
+class Selling:
+    paused: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """One entry of the ledger. A recount's quantity is the change, with its sign."""
+
+    epoch: int
+    seq: int
+    at_ms: int
+    op: str
+    actor: str
+    user: str
+    reservation_id: str
+    lines: tuple[Line, ...]
+    deadline_ms: int
+    payment_id: str
+    reason: str
+    request_id: str
+    detail: str
