@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,7 @@ def from_environment(environment: Mapping[str, str], *, secrets_required: bool =
         ConfigurationError: a value is missing or can't work; the message names the variable.
     """
     redis_url = environment.get("STOCKADE_REDIS_URL", "")
-    if urlparse(redis_url).scheme not in REDIS_SCHEMES:
+    if not _is_redis_url(redis_url):
         wanted = "redis://HOST:PORT/DB, rediss:// or unix://PATH"
         raise ConfigurationError(f"STOCKADE_REDIS_URL must be {wanted}; it is {_without_password(redis_url)!r}")
     jwt_secret = environment.get("STOCKADE_JWT_SECRET", "")
@@ -89,9 +90,17 @@ def _id_secret(environment: Mapping[str, str], jwt_secret: str) -> bytes:
 
 def _whole(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
     text = environment.get(name) or str(default)
-    if not text.isascii() or not text.isdigit() or not least <= int(text) <= most:
+    if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
         raise ConfigurationError(f"{name} must be a whole number from {least} to {most}; it is {text!r}")
     return int(text)
+
+
+def _is_redis_url(text: str) -> bool:
+    try:
+        url = urlparse(text)
+        return url.scheme in REDIS_SCHEMES and url.port != 0
+    except ValueError:
+        return False
 
 
 def _without_password(url: str) -> str:

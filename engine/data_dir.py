@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import shutil
 import tempfile
 import time
 from collections.abc import Mapping
@@ -69,6 +70,11 @@ class DataDir:
         if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
             return path
         return Path(tempfile.mkdtemp(prefix="stockade-")) / "redis.sock"
+
+    def remove_socket(self, socket_path: Path) -> None:
+        """Remove the temporary directory that `socket_path` made, if it made one."""
+        if socket_path.parent != self.path.resolve():
+            shutil.rmtree(socket_path.parent, ignore_errors=True)
 
     def publish_redis(self, url: str) -> None:
         """Leave word for the other commands where the server in use is."""

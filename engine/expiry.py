@@ -40,28 +40,28 @@ class Expiry:
     def settle(self, skus: Collection[str], now_ms: int, origin: Origin) -> int:
         """Expire holds on these SKUs that are due by `now_ms`, at least one of them if there is any.
 
-        Returns: how many ended.
+        Returns: how many of them ended, here or elsewhere meanwhile; 0 only if none of them is due any more.
         """
-        offset = 0
-        while page := self._store.holds("-inf", now_ms, offset, PAGE):
+        from_ms: int | str = "-inf"
+        while page := self._store.holds(from_ms, now_ms, PAGE):
             wanted = [(reservation_id, held) for reservation_id, _, held in page if not set(skus).isdisjoint(held)]
-            ended = self._scripts.expire(wanted, origin).count("expired")
-            if ended:
+            statuses = self._scripts.expire(wanted, origin)
+            if ended := statuses.count("expired") + statuses.count("ended"):
                 return ended
-            offset += len(page)
+            from_ms = f"({page[-1][1]}"
         return 0
 
     def sweep(self, origin: Origin, stuck: int = 0) -> Swept:
         """End one page of due holds, after the first `stuck` ones, which are known to refuse."""
-        page = self._store.holds("-inf", self._store.now_ms(), stuck, PAGE)
+        page = self._store.holds("-inf", self._store.now_ms(), PAGE, stuck)
         statuses = self._scripts.expire([(reservation_id, skus) for reservation_id, _, skus in page], origin)
         for (reservation_id, _, _), status in zip(page, statuses, strict=True):
             if status in ("dropped", "inconsistent", "wrong_keys"):
                 log.error(
                     "hold_out_of_order", reservation_id=reservation_id, status=status, advice="run stockade verify"
                 )
-        refused = sum(status in ("inconsistent", "wrong_keys") for status in statuses)
-        return Swept(statuses.count("expired"), stuck + refused, len(page) == PAGE)
+        refused = sum(status in ("inconsistent", "wrong_keys", "not_due") for status in statuses)
+        return Swept(statuses.count("expired"), stuck + refused, len(page) >= PAGE)
 
     def next_releases(self, bounds: Mapping[str, int]) -> dict[str, int]:
         """The earliest deadline among the live holds of each SKU, in milliseconds.
@@ -73,13 +73,14 @@ class Expiry:
         found: dict[str, int] = {}
         if not bounds:
             return found
-        first, offset, deadline_ms = min(bounds.values()), 0, min(bounds.values())
-        while len(found) < len(bounds) and offset < FARTHEST:
-            page = self._store.holds(first, "+inf", offset, PAGE)
+        from_ms: int | str = min(bounds.values())
+        deadline_ms, looked_at = min(bounds.values()), 0
+        while len(found) < len(bounds) and looked_at < FARTHEST:
+            page = self._store.holds(from_ms, "+inf", PAGE)
             for _, deadline_ms, skus in page:
                 for sku in bounds.keys() & set(skus):
                     found.setdefault(sku, deadline_ms)
-            offset += PAGE
             if len(page) < PAGE:
                 return found
+            from_ms, looked_at = f"({deadline_ms}", looked_at + len(page)
         return {sku: max(found.get(sku, deadline_ms), bound_ms) for sku, bound_ms in bounds.items()}

@@ -17,5 +17,6 @@ def configure() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Looked up at every line: whoever replaces sys.stderr may close the old one.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )

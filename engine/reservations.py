@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from engine.errors import LinesUnavailable, NotFound
+from engine.errors import Inconsistent, LinesUnavailable, NotFound
 from engine.expiry import Expiry
 from engine.ids import DerivedIds, once, random_id
 from engine.scripts import Due, Refused, Scripts
@@ -59,8 +59,17 @@ class Reservations:
         )
 
     def get(self, reservation_id: str, user: str) -> Reservation:
-        """Raises: NotFound: unknown, or another user's."""
-        return _reservation(self._record(reservation_id, user))
+        """Show a reservation; one whose time has run out is ended first.
+
+        Raises:
+            NotFound: unknown, or another user's.
+        """
+        record = self._record(reservation_id, user)
+        held = _reservation(record)
+        if held.state is State.RESERVED and held.deadline_ms <= self._store.now_ms():
+            self._scripts.expire([(record.id, record.skus)], Origin(actor="expiry"))
+            held = _reservation(self._record(reservation_id, user))
+        return held
 
     def extend(self, reservation_id: str, origin: Origin, hold_seconds: int, operation: Operation) -> Reservation:
         """Move the deadline of `origin.user`'s hold to now + `hold_seconds`, never past its start + 900 s.
@@ -83,7 +92,8 @@ class Reservations:
         record = self._record(reservation_id, origin.user)
         state = self._scripts.release(record, origin, reason)
         while isinstance(state, Due):
-            self._scripts.expire([(record.id, record.skus)], origin)
+            if {"inconsistent", "wrong_keys"} & set(self._scripts.expire([(record.id, record.skus)], origin)):
+                raise Inconsistent("The hold is due, but its counters are below what it has")
             state = self._scripts.release(record, origin, reason)
         return replace(_reservation(record), state=state)
 
@@ -99,6 +109,8 @@ class Reservations:
         record = self._record(reservation_id, None)
         settled = False
         while isinstance(reply := self._scripts.commit(record, origin, payment_id, settled, operation), Due):
+            if settled:
+                raise Inconsistent("The hold is due, but refuses to end")
             settled = not self._settle(record.skus, reply.now_ms, origin)
         return Order(
             id=record.id,

@@ -135,7 +135,7 @@ class Scripts:
     def expire(self, holds: Sequence[tuple[str, Sequence[str]]], origin: Origin) -> list[str]:
         """End the holds (id, SKUs) whose time has run out, in one round trip.
 
-        Returns: a status for each: `expired`, `dropped`, `not_due`, `inconsistent` or `wrong_keys`.
+        Returns: a status for each: `expired`, `ended` (before), `dropped`, `not_due`, `inconsistent` or `wrong_keys`.
 
         Raises:
             Closed: the gate is shut.

@@ -59,8 +59,9 @@ class Stock:
     def availability(self, skus: Sequence[str], origin: Origin) -> list[SkuAvailability]:
         """What can be had now of each SKU. Holds whose time has run out don't count: they are ended first."""
         read = self._store.stock(skus)
-        overdue = [sku for sku, fields in read.skus.items() if _hidden_by_overdue_holds(fields, read.now_ms)]
-        if overdue and self._expiry.settle(overdue, read.now_ms, origin):
+        while overdue := _overdue(read):
+            if not self._expiry.settle(overdue, read.now_ms, origin):
+                break
             read = self._store.stock(skus)
         statuses = {sku: _status(sku, read) for sku in skus}
         held = [sku for sku in skus if statuses[sku] is Availability.ALL_HELD]
@@ -82,8 +83,11 @@ class Stock:
         return Selling(paused, reason)
 
 
-def _hidden_by_overdue_holds(fields: dict[str, str], now_ms: int) -> bool:
-    return fields.get("available") == "0" and 0 < int(fields.get("next_release_ms", 0)) <= now_ms
+def _overdue(read: StockRead) -> list[str]:
+    """SKUs that may have holds whose time has run out."""
+    if not read.due:
+        return []
+    return [sku for sku, fields in read.skus.items() if 0 < int(fields.get("next_release_ms", 0)) <= read.now_ms]
 
 
 def _status(sku: str, read: StockRead) -> Availability:

@@ -27,7 +27,8 @@ def read(path: Path) -> list[Row]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             header = reader.fieldnames or []
-            if list(header[:2]) != list(COLUMNS[:2]) or not set(header) <= set(COLUMNS):
+            known = set(header) <= set(COLUMNS) and len(set(header)) == len(header)
+            if list(header[:2]) != list(COLUMNS[:2]) or not known:
                 raise ConfigurationError(f"{path}: the first line must be sku,on_hand[,name,limit_per_customer]")
             rows = [_row(path, reader.line_num, fields) for fields in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:

@@ -44,9 +44,11 @@ def answering() -> Iterator[None]:
     except (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError) as error:
         raise StoreUnavailable("Redis can't answer now") from error
     except ResponseError as error:
-        if str(error).startswith(("MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "OOM")):
+        # In a pipeline redis-py puts the command before the words of Redis.
+        said = str(error).rpartition("of pipeline caused error: ")[2]
+        if said.startswith(("MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "OOM")):
             raise StoreUnavailable("Redis can't answer now") from error
-        if "XADD" in str(error):
+        if "XADD" in said:
             raise Inconsistent("The ledger is ahead of its counter; nothing was changed") from error
         raise
 
@@ -86,10 +88,11 @@ class Record:
 
 @dataclass(frozen=True)
 class Stock:
-    """What the availability of SKUs is decided from: one hash each (empty if unknown), and the clock of Redis."""
+    """What the availability of SKUs is decided from: one hash each, empty if unknown. `due`: some hold is."""
 
     now_ms: int
     selling_paused: bool
+    due: bool
     skus: dict[str, dict[str, str]]
 
 
@@ -102,9 +105,13 @@ class Store:
         self.keys = keys
 
     def now_ms(self) -> int:
+        """The time by which scripts decide: Redis's, but never earlier than the latest that was written."""
         with answering():
-            seconds, microseconds = self.redis.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
+            pipe = self.redis.pipeline(transaction=False)
+            pipe.time()
+            pipe.hget(self.keys.meta, "clock_ms")
+            time, clock_ms = pipe.execute()
+        return _now_ms(time, clock_ms)
 
     def meta(self) -> dict[str, str]:
         with answering():
@@ -135,28 +142,41 @@ class Store:
         with answering():
             pipe = self.redis.pipeline(transaction=False)
             pipe.time()
-            pipe.hget(self.keys.meta, "selling_paused")
+            pipe.hmget(self.keys.meta, "clock_ms", "selling_paused")
+            pipe.zrange(self.keys.deadlines, 0, 0, withscores=True)
             for sku in skus:
                 pipe.hmget(self.keys.sku(sku), STOCK_FIELDS)
-            (seconds, microseconds), paused, *rows = pipe.execute()
-        now_ms = int(seconds) * 1000 + int(microseconds) // 1000
+            time, (clock_ms, paused), first, *rows = pipe.execute()
+        now_ms = _now_ms(time, clock_ms)
         fields = [
             {name: value for name, value in zip(STOCK_FIELDS, row, strict=True) if value is not None} for row in rows
         ]
-        return Stock(now_ms, paused is not None, dict(zip(skus, fields, strict=True)))
+        due = bool(first) and first[0][1] <= now_ms
+        return Stock(now_ms, paused is not None, due, dict(zip(skus, fields, strict=True)))
 
-    def holds(self, from_ms: int | str, to_ms: int | str, offset: int, limit: int) -> list[tuple[str, int, list[str]]]:
-        """Live holds by deadline: id, deadline_ms, SKUs. A hold whose record is gone has no SKUs."""
+    def holds(
+        self, from_ms: int | str, to_ms: int | str, limit: int, offset: int = 0
+    ) -> list[tuple[str, int, list[str]]]:
+        """A page of live holds by deadline: id, deadline_ms, SKUs. A hold whose record is gone or torn has no SKUs.
+
+        A full page has all holds of its last millisecond, so more than `limit` maybe: the next one can start right
+        after it, and is complete even if others end holds meanwhile.
+        """
         with answering():
+            deadlines = self.keys.deadlines
             page: list[Any] = self.redis.zrange(
-                self.keys.deadlines, from_ms, to_ms, byscore=True, offset=offset, num=limit, withscores=True
+                deadlines, from_ms, to_ms, byscore=True, offset=offset, num=limit, withscores=True
             )
+            if len(page) == limit:
+                last_ms = int(page[-1][1])
+                ties = self.redis.zrange(deadlines, last_ms, last_ms, byscore=True, withscores=True)
+                page += [tie for tie in ties if tie not in page]
             pipe = self.redis.pipeline(transaction=False)
             for reservation_id, _ in page:
                 pipe.hget(self.keys.reservation(reservation_id), "lines")
             lines = pipe.execute()
         return [
-            (reservation_id, int(deadline_ms), [line.sku for line in unpacked(text or "")])
+            (reservation_id, int(deadline_ms), _skus(text or ""))
             for (reservation_id, deadline_ms), text in zip(page, lines, strict=True)
         ]
 
@@ -172,6 +192,17 @@ class Store:
                 event_from(entry_id, fields)
                 for entry_id, fields in self.redis.xrange(self.keys.ledger, least, "+", limit)
             ]
+
+
+def _skus(text: str) -> list[str]:
+    try:
+        return [line.sku for line in unpacked(text)]
+    except ValueError:
+        return []
+
+
+def _now_ms(time: tuple[int, int], clock_ms: str | None) -> int:
+    return max(time[0] * 1000 + time[1] // 1000, int(clock_ms or 0))
 
 
 def sku_from(sku: str, fields: dict[str, str], replayed: bool = False) -> Sku:

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -42,10 +43,11 @@ def up(data_dir: DataDir, host: str, port: int, workers: int | None, given: Mapp
     signal.signal(signal.SIGTERM, supervisor.stop)
     signal.signal(signal.SIGINT, supervisor.stop)
     listener = _listen(host, port)
+    socket_path = None
     try:
         if "STOCKADE_REDIS_URL" not in environment:
             socket_path = data_dir.socket_path()
-            environment["STOCKADE_REDIS_URL"] = f"unix://{socket_path}"
+            environment["STOCKADE_REDIS_URL"] = f"unix://{quote(str(socket_path))}"
             settings = from_environment(environment)
             _start_redis(supervisor, data_dir, socket_path, settings, lock.fileno())
         else:
@@ -58,6 +60,8 @@ def up(data_dir: DataDir, host: str, port: int, workers: int | None, given: Mapp
     finally:
         supervisor.stop_all()
         data_dir.withdraw_redis()
+        if socket_path:
+            data_dir.remove_socket(socket_path)
         listener.close()
         lock.close()
 

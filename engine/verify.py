@@ -48,7 +48,11 @@ def verify(store: Store, pause: bool = False) -> Report:
     Without it a walk during which stock changed is repeated a few times.
     """
     picture = _paused(store) if pause else _patient(store)
+    torn = sorted(name for name, record in picture.records.items() if not _readable(record))
+    for name in torn:
+        del picture.records[name]
     problems = [
+        *(f"record: reservation {name} is torn" for name in torn),
         *_conservation(picture),
         *_holds(picture),
         *_deadlines(picture),
@@ -116,6 +120,15 @@ def _hashes(store: Store, names: list[str], key: Callable[[str], str]) -> dict[s
             pipe.hgetall(key(name))
         hashes.update((name, fields) for name, fields in zip(chunk, pipe.execute(), strict=True) if fields)
     return hashes
+
+
+def _readable(record: dict[str, str]) -> bool:
+    try:
+        unpacked(record["lines"])
+        unpacked(record.get("cancelled", ""))
+        return int(record["deadline_ms"]) > 0 and bool(State(record["state"])) and "user" in record
+    except (KeyError, ValueError):
+        return False
 
 
 def _conservation(picture: Picture) -> Iterator[str]:

@@ -18,7 +18,7 @@
 --   {'not_found'}                      no such order
 --   {'cancelled', state, cancelled}    it was wholly cancelled before; nothing written
 --   {'invalid_transition', state}
---   {'wrong_keys'}
+--   {'wrong_keys'}                     this and the next two line by line
 --   {'not_in_order', sku}              it isn't, or fewer are left than named; nothing written
 --   {'inconsistent', sku}              allocated is less than the order; nothing written
 --   {'cancelled', state, cancelled}

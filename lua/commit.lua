@@ -18,8 +18,8 @@
 --   {'idempotency_key_reused'}
 --   {'replayed', 'committed', committed_ms, late}
 --   {'not_found'}
---   {'already_committed'}              with another payment id
 --   {'refund_required', lines}         said before of this payment id; lines as 'sku=requested/available ...'
+--   {'already_committed'}              with another payment id
 --   {'wrong_keys'}
 --   {'due', now_ms}                    expire what is due (this hold too), then call again
 --   {'inconsistent', sku}              reserved is less than the hold; nothing written
@@ -48,8 +48,8 @@ local record = redis.call('HMGET', reservation_key, 'state', 'user', 'lines', 'd
   'committed_ms', 'late', 'refund:' .. payment_id)
 if not record[1] then return {'not_found'} end
 if record[6] == payment_id then return {'committed', tonumber(record[7]), tonumber(record[8])} end
-if record[6] then return {'already_committed'} end
 if record[9] then return {'refund_required', record[9]} end
+if record[6] then return {'already_committed'} end
 local live, prefix, lines, due, missing = record[1] == 'reserved', string.sub(meta_key, 1, -5), {}, false, {}
 if live and now_ms >= tonumber(record[4]) then return {'due', now_ms} end
 local counted = ' ' .. (live and record[5] or '') .. ' '

@@ -14,6 +14,7 @@
 -- ARGV[8], [10] ... value      '' clears it
 -- Returns, in order of precedence:
 --   {'closed'}
+--   {'idempotency_key_reused'}
 --   {'replayed', 'created' or 'changed', field, value ...}
 --   {'stock_below_claims', claims}     on_hand is below reserved + allocated
 --   {'sale_ends_before_it_starts'}

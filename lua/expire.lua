@@ -12,9 +12,10 @@
 -- Returns, in order of precedence:
 --   {'closed'}
 --   {'dropped'}                        no live hold of this id: only its entry in deadlines is taken out
+--   {'ended'}                          no live hold of this id, and no entry; nothing written
 --   {'not_due', deadline_ms}
 --   {'wrong_keys'}
---   {'inconsistent', sku}              reserved is less than the hold; nothing written
+--   {'inconsistent', sku}              reserved is less than the hold, or ('') its record is torn; nothing written
 --   {'expired'}
 -- Writes: ledger, meta, sku, buyers, reservation, lease, deadlines
 -- Emits: expire
@@ -30,16 +31,17 @@ local now_ms = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(me
 
 local record = redis.call('HMGET', reservation_key, 'state', 'user', 'lines', 'deadline_ms', 'counted')
 if record[1] ~= 'reserved' then
-  redis.call('ZREM', deadlines_key, id)
-  return {'dropped'}
+  if redis.call('ZREM', deadlines_key, id) == 1 then return {'dropped'} end
+  return {'ended'}
 end
-if now_ms < tonumber(record[4]) then return {'not_due', tonumber(record[4])} end
+if now_ms < tonumber(record[4] or 0) then return {'not_due', tonumber(record[4])} end
+if not string.find(record[3] or '', '=%d') or not record[4] then return {'inconsistent', ''} end
 local prefix, lines = string.sub(meta_key, 1, -5), {}
 for sku, quantity in string.gmatch(record[3], '([^ =]+)=(%d+)') do
   local at = 6 + 2 * #lines
   if KEYS[at] ~= prefix .. 'sku:' .. sku or KEYS[at + 1] ~= prefix .. 'buyers:' .. sku then return {'wrong_keys'} end
   local counters = redis.call('HMGET', KEYS[at], 'available', 'reserved')
-  if not counters[1] or tonumber(counters[2]) < tonumber(quantity) then return {'inconsistent', sku} end
+  if not counters[1] or tonumber(counters[2] or 0) < tonumber(quantity) then return {'inconsistent', sku} end
   lines[#lines + 1] = {sku_key = KEYS[at], available = counters[1] + quantity, reserved = counters[2] - quantity,
     quantity = quantity, buyers_key = string.find(' ' .. (record[5] or '') .. ' ', ' ' .. sku .. ' ', 1, true) and KEYS[at + 1]}
 end

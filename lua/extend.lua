@@ -49,6 +49,7 @@ for sku in string.gmatch(record[3], '([^ =]+)=%d+') do
   skus = skus + 1
   if KEYS[6 + skus] ~= prefix .. 'sku:' .. sku then return {'wrong_keys'} end
 end
+if #KEYS ~= 6 + skus then return {'wrong_keys'} end
 local deadline_ms = math.min(now_ms + hold_ms, record[4] + 900000)
 local seq, answer = string.format('%d', meta[3] + 1), {'extended', deadline_ms}
 

@@ -40,7 +40,7 @@ for sku, quantity in string.gmatch(record[3], '([^ =]+)=(%d+)') do
   local at = 6 + 2 * #lines
   if KEYS[at] ~= prefix .. 'sku:' .. sku or KEYS[at + 1] ~= prefix .. 'buyers:' .. sku then return {'wrong_keys'} end
   local counters = redis.call('HMGET', KEYS[at], 'available', 'reserved')
-  if not counters[1] or tonumber(counters[2]) < tonumber(quantity) then return {'inconsistent', sku} end
+  if not counters[1] or tonumber(counters[2] or 0) < tonumber(quantity) then return {'inconsistent', sku} end
   lines[#lines + 1] = {sku_key = KEYS[at], available = counters[1] + quantity, reserved = counters[2] - quantity,
     quantity = quantity, buyers_key = string.find(' ' .. (record[5] or '') .. ' ', ' ' .. sku .. ' ', 1, true) and KEYS[at + 1]}
 end

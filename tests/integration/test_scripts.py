@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from engine.engine import Engine
+from tests import script_rows
+from tests.script_rows import ROWS, SOURCES, Call, Row, Step, perform, run
+
+ROOT = Path(__file__).parents[2]
+WORDS = {"SKU": "a", "ID": "r1", "USER": "ann", "ACTOR": "ann", "REQUEST": "q", "REASON": "left", "PAYMENT": "p1"}
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_script_answers_and_ends_as_its_row_says(engine: Engine, row: Row) -> None:
+    run(engine, row)
+
+
+BY_HAND: dict[str, tuple[tuple[Step, ...], str]] = {
+    "adjust": ((script_rows.stock(5),), "adjusted"),
+    "cancel": (script_rows.PAID, "cancelled"),
+    "commit": (script_rows.HELD, "committed"),
+    "configure": ((), "created"),
+    "expire": (script_rows.DUE, "expired"),
+    "extend": (script_rows.HELD, "extended"),
+    "fulfil": (script_rows.PAID, "fulfilled"),
+    "open": ((lambda store: store.redis.flushall(),), "opened"),
+    "release": (script_rows.HELD, "released"),
+    "reserve": ((script_rows.stock(5),), "reserved"),
+    "selling": ((), "set"),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_script_runs_by_hand_as_its_header_says(engine: Engine, server: str, name: str) -> None:
+    start, status = BY_HAND[name]
+    for step in start:
+        if isinstance(step, Call):
+            perform(engine.store, step)
+        else:
+            step(engine.store)
+    [line] = re.findall(r"^-- By hand: redis-cli (.*)$", SOURCES[name], re.MULTILINE)
+    command = [re.sub(r"\b[A-Z]{2,}\b", filled, word) for word in shlex.split(line)]
+    socket = server.removeprefix("unix://")
+    done = subprocess.run(
+        [redis_cli(), "-s", socket, *command], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True
+    )
+    assert done.stdout.split("\n")[0] == status, done.stdout + done.stderr
+
+
+def filled(placeholder: re.Match[str]) -> str:
+    return WORDS.get(placeholder[0], placeholder[0])
+
+
+def redis_cli() -> str:
+    found = shutil.which("redis-cli")
+    if found is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI must have redis-cli")
+        pytest.skip("redis-cli is not installed")
+    return found

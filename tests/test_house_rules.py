@@ -1,0 +1,202 @@
+"""The rules that matter, as tests."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from api.problems import STATUS
+from engine import errors
+from engine.scripts import Scripts, sources
+from engine.states import ORDER_STATE, TRANSITIONS, State
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = dict(sources())
+MARKER = "-- Nothing below this line can refuse."
+META = "local meta = redis.call('HMGET', meta_key, 'gate', 'epoch', 'seq', 'clock_ms'"
+CLOCK = """
+if meta[1] ~= 'open' then return {'closed'} end
+local time = redis.call('TIME')
+local now_ms = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(meta[4]))
+"""
+REPLAY = """
+local done = fingerprint ~= '' and redis.call('GET', operation_key)
+if done then
+  local space = string.find(done, ' ', 1, true)
+  if string.sub(done, 1, space - 1) ~= fingerprint then return {'idempotency_key_reused'} end
+  return {'replayed', unpack(cjson.decode(string.sub(done, space + 1)))}
+end
+"""
+WRITES = (
+    r"redis\.call\('(SET|HSET|HSETNX|HDEL|HINCRBY|DEL|ZADD|ZREM|XADD|XDEL|XTRIM|PEXPIRE|EXPIRE|PERSIST|INCR|INCRBY|"
+    r"LPUSH|SADD|RENAME|UNLINK|FLUSHALL)'"
+)
+EVENT_FIELDS = (
+    "op",
+    "at_ms",
+    "actor",
+    "user",
+    "reservation_id",
+    "lines",
+    "deadline_ms",
+    "payment_id",
+    "reason",
+    "request_id",
+    "detail",
+)
+each_script = pytest.mark.parametrize("name", SCRIPTS)
+
+
+def header(name: str) -> str:
+    return SCRIPTS[name].partition("\n\n")[0]
+
+
+def code(name: str) -> str:
+    return SCRIPTS[name].partition("\n\n")[2]
+
+
+def statuses_in_header(name: str) -> list[str]:
+    returns = header(name).partition("-- Returns, in order of precedence")[2].partition("-- Writes:")[0]
+    return re.findall(r"^--   \{'(\w+)'", returns, re.MULTILINE)
+
+
+@each_script
+def test_a_header_names_purpose_keys_arguments_returns_writes_events_and_a_call_by_hand(name: str) -> None:
+    text = header(name)
+    assert text.startswith(f"-- {name}: ")
+    assert all(line.startswith("--") for line in text.splitlines())
+    assert re.search(r"^-- Returns, in order of precedence.*:$", text, re.MULTILINE)
+    for start in ("-- Writes: ", "-- Emits: ", f"-- By hand: redis-cli --eval lua/{name}.lua "):
+        assert len(re.findall(rf"^{re.escape(start)}\S", text, re.MULTILINE)) == 1, start
+
+
+@each_script
+def test_every_key_and_argument_that_a_script_uses_is_in_its_header(name: str) -> None:
+    for word in ("KEYS", "ARGV"):
+        used = {int(number) for number in re.findall(rf"{word}\[(\d+)\]", code(name))}
+        documented = {int(number) for number in re.findall(rf"{word}\[(\d+)\]", header(name))}
+        assert used
+        assert used <= documented
+        assert documented <= set(range(1, max(documented) + 1))
+
+
+@each_script
+def test_a_script_says_once_where_the_writing_starts(name: str) -> None:
+    assert SCRIPTS[name].splitlines().count(MARKER) == 1
+
+
+@each_script
+def test_a_script_writes_nothing_before_it_has_checked_everything(name: str) -> None:
+    checks, _, _ = code(name).partition(MARKER)
+    early = re.findall(WRITES, checks)
+    assert early == (["ZREM"] if name == "expire" else [])
+
+
+def test_the_only_early_write_drops_an_entry_of_deadlines_and_is_documented() -> None:
+    assert "only its entry in deadlines is taken out" in header("expire")
+    assert (
+        "if record[1] ~= 'reserved' then\n  if redis.call('ZREM', deadlines_key, id) == 1 then return {'dropped'} end\n"
+        in code("expire")
+    )
+
+
+@each_script
+def test_a_script_refuses_nothing_once_it_writes(name: str) -> None:
+    _, _, writes = code(name).partition(MARKER)
+    allowed = {statuses_in_header(name)[-1]} | ({"refund_required"} if name == "commit" else set())
+    assert statuses_returned(writes) <= allowed
+    assert not re.search(r"\berror\(|error_reply", SCRIPTS[name])
+
+
+@each_script
+def test_statuses_in_the_header_are_those_returned(name: str) -> None:
+    returned = statuses_returned(code(name))
+    if name == "configure":
+        [both] = re.findall(r"local status = now\.available and '(\w+)' or '(\w+)'", code(name))
+        returned |= set(both)
+    assert returned == set(statuses_in_header(name))
+
+
+def statuses_returned(text: str) -> set[str]:
+    answers = [line for line in text.splitlines() if "return {" in line or "answer" in line]
+    return {status for line in answers for status in re.findall(r"\{'(\w+)'", line)}
+
+
+@each_script
+def test_the_gate_comes_first_and_is_the_same_letter_for_letter(name: str) -> None:
+    if name == "open":
+        assert "return {'closed'}" not in code(name)
+        return
+    before, _, after = code(name).partition("\n\n")
+    assert "redis.call" not in before
+    assert after.startswith(META)
+    first_line, rest = after.split("\n", 1)
+    assert f"\n{rest}".startswith(CLOCK)
+    assert first_line.removeprefix(META) == (", 'selling_paused')" if name == "reserve" else ")")
+    assert statuses_in_header(name)[0] == "closed"
+
+
+@each_script
+def test_the_replay_of_an_answer_is_the_same_letter_for_letter(name: str) -> None:
+    assert (REPLAY.strip() in code(name)) == ("operation_key" in code(name))
+
+
+@each_script
+def test_every_event_has_the_same_fields_in_the_same_order(name: str) -> None:
+    adds = re.findall(r"redis\.call\('XADD'.*?\)\n", code(name), re.DOTALL)
+    assert len(adds) == (0 if name == "open" else 1)
+    for add in adds:
+        positions = [add.find(f"'{each}', ") for each in EVENT_FIELDS]
+        assert -1 not in positions
+        assert positions == sorted(positions)
+
+
+def test_every_script_has_one_method_of_its_name_and_no_other() -> None:
+    methods = {name for name, _ in inspect.getmembers(Scripts, inspect.isfunction) if not name.startswith("_")}
+    assert methods == set(SCRIPTS)
+
+
+def test_key_names_are_written_in_one_module_only() -> None:
+    writers = {
+        path.relative_to(ROOT).as_posix()
+        for package in ("engine", "api")
+        for path in (ROOT / package).rglob("*.py")
+        if "stk:" in path.read_text()
+    }
+    assert writers == {"engine/keys.py"}
+
+
+def test_every_key_in_the_key_table_can_be_built_and_the_other_way_round() -> None:
+    text = (ROOT / "engine/keys.py").read_text()
+    listed = set(re.findall(r"^\| `stk:\{p0\}:(\w+)", text, re.MULTILINE))
+    built = set(re.findall(r"\{self\.prefix\}(\w+)", text))
+    assert listed == built
+
+
+def error_classes(parent: type[errors.EngineError]) -> list[type[errors.EngineError]]:
+    return [found for child in parent.__subclasses__() for found in (child, *error_classes(child))]
+
+
+@pytest.mark.parametrize("error", [errors.EngineError, *error_classes(errors.EngineError)])
+def test_every_error_of_the_engine_has_an_http_status(error: type[errors.EngineError]) -> None:
+    assert error.code in STATUS
+
+
+def test_no_two_errors_of_the_engine_share_a_code() -> None:
+    codes = [error.code for error in error_classes(errors.EngineError)]
+    assert len(codes) == len(set(codes))
+
+
+def test_every_state_has_its_moves_and_its_words() -> None:
+    assert set(TRANSITIONS) == set(State)
+    assert set().union(*TRANSITIONS.values()) <= set(State)
+    assert all(f"`{state}`" in (inspect.getdoc(inspect.getmodule(State)) or "") for state in State)
+
+
+def test_states_from_which_nothing_follows_but_an_order_are_orders() -> None:
+    ends = {state for state, following in TRANSITIONS.items() if not following}
+    assert ends <= set(ORDER_STATE)
+    assert set(ORDER_STATE) == {State.COMMITTED, *TRANSITIONS[State.COMMITTED]}

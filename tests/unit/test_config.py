@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.config import from_environment
+from engine.errors import ConfigurationError
+from engine.store import check, client
+from tests import servers
+from tests.conftest import SECRETS, settings
+
+COMPLETE = SECRETS | {"STOCKADE_REDIS_URL": "redis://nowhere"}
+
+
+def refusal(environment: dict[str, str]) -> str:
+    with pytest.raises(ConfigurationError) as refused:
+        from_environment(environment)
+    message = str(refused.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("STOCKADE_DEFAULT_HOLD_SECONDS", "901", "from 1 to 900; it is '901'"),
+        ("STOCKADE_DEFAULT_HOLD_SECONDS", "0", "from 1 to 900; it is '0'"),
+        ("STOCKADE_DEFAULT_HOLD_SECONDS", "15m", "from 1 to 900; it is '15m'"),
+        ("STOCKADE_DEFAULT_HOLD_SECONDS", "-1", "from 1 to 900; it is '-1'"),
+        ("STOCKADE_DEFAULT_HOLD_SECONDS", "1.5", "from 1 to 900; it is '1.5'"),
+        ("STOCKADE_DEFAULT_HOLD_SECONDS", "\u0669", "from 1 to 900; it is '\u0669'"),
+        ("STOCKADE_RETAIN_SECONDS", "3600", "from 86400 to"),
+        ("STOCKADE_SWEEP_INTERVAL_MS", "251", "from 10 to 250"),
+        ("STOCKADE_REDIS_TIMEOUT_MS", "99", "from 100 to 60000"),
+        ("STOCKADE_WORKERS", "0", "from 1 to 256"),
+        ("STOCKADE_THREADS", "9" * 5_000, "from 1 to 256"),
+        ("STOCKADE_REDIS_URL", "", "must be redis://HOST:PORT/DB, rediss:// or unix://PATH; it is ''"),
+        ("STOCKADE_REDIS_URL", "localhost:6379", "it is 'localhost:6379'"),
+        ("STOCKADE_REDIS_URL", "http://somewhere", "it is 'http://somewhere'"),
+        ("STOCKADE_REDIS_URL", "redis://[::1", "it is 'redis://[::1'"),
+        ("STOCKADE_REDIS_URL", "redis://somewhere:port", "it is 'redis://somewhere:port'"),
+        ("STOCKADE_REDIS_URL", "redis://somewhere:99999", "it is 'redis://somewhere:99999'"),
+        ("STOCKADE_JWKS_FILE", "/nowhere/jwks.json", "can't be read: /nowhere/jwks.json"),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused_in_one_line(variable: str, value: str, says: str) -> None:
+    message = refusal(COMPLETE | {variable: value})
+    assert message.startswith(variable)
+    assert says in message
+
+
+def test_a_missing_secret_is_refused() -> None:
+    environment = COMPLETE | {"STOCKADE_JWT_SECRET": ""}
+    assert refusal(environment) == "STOCKADE_JWT_SECRET or STOCKADE_JWKS_FILE must be set"
+    assert from_environment(environment, secrets_required=False).jwt_secret == ""
+
+
+def test_keys_from_a_file_alone_need_a_secret_for_ids(tmp_path: Path) -> None:
+    jwks = tmp_path / "jwks.json"
+    jwks.write_text("{}")
+    environment = {"STOCKADE_REDIS_URL": "redis://nowhere", "STOCKADE_JWKS_FILE": str(jwks)}
+    assert "STOCKADE_ID_SECRET must be set" in refusal(environment)
+    assert from_environment(environment | {"STOCKADE_ID_SECRET": "words"}).id_secret == b"words"
+
+
+def test_a_password_in_a_bad_url_is_not_shown() -> None:
+    message = refusal(COMPLETE | {"STOCKADE_REDIS_URL": "http://ann:hunter2@somewhere"})
+    assert "hunter2" not in message
+    assert "somewhere" in message
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    read = from_environment(COMPLETE)
+    assert (read.default_hold_seconds, read.retain_seconds) == (900, 86_400)
+    assert read.retain_ms == 86_400_000
+
+
+def test_ids_differ_from_the_secret_they_are_derived_from() -> None:
+    read = from_environment(COMPLETE)
+    assert read.id_secret not in (b"", read.jwt_secret.encode())
+    assert read.id_secret == from_environment(COMPLETE).id_secret
+
+
+@pytest.mark.parametrize("kind", servers.KINDS)
+def test_a_redis_that_may_evict_is_refused(kind: str) -> None:
+    with servers.running(kind, "--maxmemory-policy", "allkeys-lru") as url:
+        redis = client(settings(url))
+        with pytest.raises(ConfigurationError, match="maxmemory-policy allkeys-lru") as refused:
+            check(redis)
+        assert "\n" not in str(refused.value)
+        redis.config_set("maxmemory-policy", "noeviction")
+        check(redis)
+
+
+def test_a_redis_that_cannot_be_reached_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="Redis can't be reached") as refused:
+        check(client(settings(f"unix://{tmp_path}/nothing.sock")))
+    assert "\n" not in str(refused.value)
