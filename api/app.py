@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, g
+from contextlib import suppress
+
+from flask import Flask, Response, g, request
 
 from api import context, openapi, problems
 from api.auth import Authenticator
@@ -10,6 +12,9 @@ from api.views import availability, health, operation, orders, reservations, sto
 from engine.engine import Engine
 
 MOST_BODY_BYTES = 64 * 1024
+
+MOST_DISCARDED_BYTES = 8 * 1024 * 1024
+"""Of a refused request's body, read and thrown away so that the client gets the answer."""
 
 
 def create_app(engine: Engine) -> Flask:
@@ -25,6 +30,7 @@ def create_app(engine: Engine) -> Flask:
     problems.register(app)
     app.before_request(_take_request_id)
     app.after_request(_give_request_id)
+    app.after_request(_discard_refused_body)
     return app
 
 
@@ -34,4 +40,13 @@ def _take_request_id() -> None:
 
 def _give_request_id(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
+    return response
+
+
+def _discard_refused_body(response: Response) -> Response:
+    """Read it: gunicorn cuts a connection with over 64 KiB unread, and the client may never see the answer."""
+    left = MOST_DISCARDED_BYTES if response.status_code >= 400 else 0
+    with suppress(OSError):
+        while left > 0 and (data := request.environ["wsgi.input"].read(MOST_BODY_BYTES)):
+            left -= len(data)
     return response

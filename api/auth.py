@@ -55,7 +55,7 @@ class Authenticator:
         """Say who calls, from the headers `Authorization` and `Stockade-User` (None: not there).
 
         Raises:
-            Problem: `unauthenticated`, or `forbidden` to act for somebody else.
+            Problem: `unauthenticated`, `forbidden` to act for somebody else, or `bad_request`: that is no user.
         """
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
@@ -66,9 +66,11 @@ class Authenticator:
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()
             self._known[token] = claims
-        user = claims.subject if on_behalf_of is None else on_behalf_of
+        user = claims.subject if on_behalf_of is None else _utf8(on_behalf_of)
         if user != claims.subject and STOREFRONT not in claims.scopes:
             raise Problem("forbidden", "Only the scope storefront may act for another user.")
+        if not is_user(user):
+            raise Problem("bad_request", "Stockade-User must be 1 to 255 printable characters.")
         return Identity(claims.subject, user, claims.scopes)
 
     def _verified(self, token: str) -> Claims:
@@ -76,6 +78,7 @@ class Authenticator:
         try:
             key, algorithm = self._key_for(jwt.get_unverified_header(token))
             claims = jwt.decode(token, key, algorithms=[algorithm], audience=self._audience, options=options)
+            expires_s = float(claims["exp"])
         except jwt.ExpiredSignatureError as error:
             raise unauthenticated("The token has expired.") from error
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
@@ -83,7 +86,7 @@ class Authenticator:
         subject, scope = claims["sub"], claims.get("scope", "")
         if not isinstance(scope, str) or not is_user(subject):
             raise unauthenticated("The token is not valid.")
-        return Claims(subject, frozenset(scope.split()), float(claims["exp"]))
+        return Claims(subject, frozenset(scope.split()), expires_s)
 
     def _key_for(self, header: dict[str, Any]) -> tuple[Any, str]:
         if header.get("alg") == "HS256":
@@ -102,6 +105,11 @@ class Authenticator:
 
 def is_user(subject: object) -> bool:
     return isinstance(subject, str) and 1 <= len(subject) <= 255 and subject.isprintable()
+
+
+def _utf8(header: str) -> str:
+    """A header's text: WSGI gives its bytes as Latin-1. Bytes that aren't UTF-8 become what no user's name has."""
+    return header.encode("latin-1").decode("utf-8", "replace").replace("\ufffd", "\0")
 
 
 def unauthenticated(detail: str) -> Problem:

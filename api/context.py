@@ -45,13 +45,16 @@ def new_request_id() -> str:
 
 
 def call(identity: Identity | None, document: Any) -> Call:
-    """Raises: Problem: `bad_request`, if the Idempotency-Key is not 1-255 visible ASCII characters."""
+    """Raises: Problem: `bad_request`, an Idempotency-Key that is not 1-255 visible ASCII, a body nested too deep."""
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return Call(identity, g.request_id, "", "")
     if not IDEMPOTENCY_KEY.fullmatch(key):
         raise Problem("bad_request", "Idempotency-Key must be 1 to 255 visible ASCII characters.")
-    canonical = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    try:
+        canonical = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:  # orjson reads deeper documents than it writes.
+        raise Problem("bad_request", "The body is nested too deep.") from error
     return Call(identity, g.request_id, key, fingerprint(request.method.encode(), request.path.encode(), canonical))
 
 
@@ -59,11 +62,22 @@ def json_document() -> Any:
     """The body, parsed.
 
     Raises:
-        Problem: `bad_request`, if it isn't JSON or doesn't say so.
+        Problem: `bad_request`, if it isn't JSON or doesn't say so; `payload_too_large`.
     """
     if request.mimetype != "application/json":
         raise Problem("bad_request", "Content-Type must be application/json.")
+    body = request.get_data(cache=False)
+    # Werkzeug cuts a body of unknown length off at the limit, without a word.
+    if request.content_length is None and len(body) == request.max_content_length and _more():
+        raise Problem("payload_too_large", "")
     try:
-        return orjson.loads(request.get_data(cache=False))
+        return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Problem("bad_request", "The body is not JSON.") from error
+
+
+def _more() -> bool:
+    try:
+        return bool(request.environ["wsgi.input"].read(1))
+    except OSError:
+        return True

@@ -21,6 +21,15 @@ class Whole(fields.Integer):
         return value
 
 
+class Digits(fields.Integer):
+    """A whole number as a query parameter has it: ASCII digits and nothing else."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if not re.fullmatch(r"[0-9]{1,18}", str(value)):
+            raise ValidationError("Must be a whole number.")
+        return int(value)
+
+
 class Flag(fields.Boolean):
     """`true` or `false`; `1` and `"yes"` are not."""
 
@@ -40,7 +49,7 @@ class Timestamp(fields.Field[int]):
         if not isinstance(value, str) or not RFC_3339.fullmatch(value):
             raise ValidationError("Must be a time as in RFC 3339, for example 2026-11-27T08:00:00Z.")
         try:
-            since = datetime.fromisoformat(value.upper()) - EPOCH
+            since = datetime.fromisoformat(value.upper()).astimezone(UTC) - EPOCH
         except (ValueError, OverflowError) as error:
             raise ValidationError("There is no such time.") from error
         milliseconds = since // timedelta(milliseconds=1)

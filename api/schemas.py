@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import RAISE, Schema, fields, validate
 
-from api.fields import Flag, Timestamp, Whole
+from api.fields import Digits, Flag, Timestamp, Whole
 from engine.limits import MAX_HOLD_SECONDS, MOST_LINES, MOST_ON_HAND, MOST_QUANTITY, SKU_PATTERN
 from engine.states import Availability, Verdict
 
@@ -109,7 +109,7 @@ class SkuPageSchema(Schema):
 
 class SkuQuery(Strict):
     cursor = _sku()
-    limit = fields.Integer(load_default=100, validate=validate.Range(1, MOST_ON_PAGE))
+    limit = Digits(load_default=100, validate=validate.Range(1, MOST_ON_PAGE))
 
 
 class AvailabilityQuery(Strict):
@@ -167,8 +167,8 @@ class AuditQuery(Strict):
     reservation_id = _words()
     user = _words()
     op = _words()
-    after = Text(validate=validate.Regexp(r"^\d{1,18}-\d{1,18}\Z", error="Must be the next of an earlier page."))
-    limit = fields.Integer(load_default=100, validate=validate.Range(1, MOST_ON_PAGE))
+    after = Text(validate=validate.Regexp(r"^[0-9]{1,18}-[0-9]{1,18}\Z", error="Must be the next of an earlier page."))
+    limit = Digits(load_default=100, validate=validate.Range(1, MOST_ON_PAGE))
 
 
 class ChangeSchema(Schema):

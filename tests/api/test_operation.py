@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from tests.api.calling import Caller, answered, dump, refused
+
+EVENT_FIELDS = {"epoch", "seq", "at", "op", "actor", "user", "reservation_id", "lines", "reason", "payment_id"}
+
+
+def test_selling_stops_and_goes_on(stocked: Caller, ann: Caller, payer: Caller) -> None:
+    assert answered(stocked.get("/v1/selling")) == {"paused": False, "reason": ""}
+    held = ann.reserve(("tee", 1))["id"]
+    stopped = {"paused": True, "reason": "price error"}
+    assert answered(stocked.put("/v1/selling", stopped)) == stopped
+    assert answered(stocked.get("/v1/selling")) == stopped
+    problem = refused(
+        ann.post("/v1/reservations", {"lines": [{"sku": "tee", "quantity": 1}]}), 409, "lines_unavailable"
+    )
+    assert problem["lines"][0]["verdict"] == "paused"
+    answered(payer.post(f"/v1/reservations/{held}/commit", {"payment_id": "p"}))
+    going = {"paused": False, "reason": "fixed"}
+    assert answered(stocked.put("/v1/selling", going)) == going
+    ann.reserve(("tee", 1))
+
+
+def test_the_audit_tells_who_did_what_in_order(stocked: Caller, ann: Caller, payer: Caller) -> None:
+    held = ann.reserve(("tee", 2), ("mug", 1))["id"]
+    answered(payer.post(f"/v1/reservations/{held}/commit", {"payment_id": "p-9"}))
+    answered(stocked.post(f"/v1/orders/{held}/cancel", {"reason": "broken", "lines": [{"sku": "mug", "quantity": 1}]}))
+    audit = answered(stocked.get("/v1/audit"))
+    assert set(audit) == {"items", "next"}
+    assert all(set(item) == EVENT_FIELDS for item in audit["items"])
+    assert [item["seq"] for item in audit["items"]] == [1, 2, 3, 4, 5]
+    assert [item["op"] for item in audit["items"]] == ["recount", "recount", "reserve", "commit", "cancel"]
+    reserve, commit, cancel = audit["items"][2:]
+    both = [{"sku": "tee", "quantity": 2}, {"sku": "mug", "quantity": 1}]
+    assert _told(reserve) == ("ann", "ann", held, both, "", "")
+    assert _told(commit) == ("psp", "ann", held, both, "", "p-9")
+    assert _told(cancel) == ("olga", "ann", held, [{"sku": "mug", "quantity": 1}], "broken", "p-9")
+
+
+def test_the_audit_is_filtered_and_paged(stocked: Caller, ann: Caller, bob: Caller) -> None:
+    held = ann.reserve(("tee", 1))["id"]
+    bob.reserve(("mug", 1))
+    answered(ann.delete(f"/v1/reservations/{held}"))
+
+    def seqs(query: str) -> list[int]:
+        return [item["seq"] for item in answered(stocked.get(f"/v1/audit?{query}"))["items"]]
+
+    assert seqs("sku=tee") == [1, 3, 5]
+    assert seqs("user=bob") == [4]
+    assert seqs("op=reserve") == [3, 4]
+    assert seqs(f"reservation_id={held}&op=release") == [5]
+    assert seqs("op=nothing") == []
+    found: list[int] = []
+    query = "limit=2"
+    while query:
+        page = answered(stocked.get(f"/v1/audit?{query}"))
+        found += [item["seq"] for item in page["items"]]
+        query = page["next"] and f"limit=2&after={page['next']}"
+    assert found == [1, 2, 3, 4, 5]
+
+
+def test_a_process_that_answers_is_healthy(guest: Caller) -> None:
+    assert answered(guest.get("/healthz")) == {"status": "ok"}
+
+
+def test_ready_names_every_part_and_what_is_missing(guest: Caller, fake_redis: Redis) -> None:
+    keeper, meta = "stk:{p0}:keeper", "stk:{p0}:meta"
+    ready = {"redis": "ok", "gate": "open", "keeper": "alive"}
+    fake_redis.set(keeper, "somewhere:1")
+    assert answered(guest.get("/readyz")) == {"status": "ready", "checks": ready}
+    fake_redis.delete(keeper)
+    assert _not_ready(guest) == ready | {"keeper": "missing"}
+    fake_redis.set(keeper, "somewhere:1")
+    fake_redis.hset(meta, "gate", "closed")
+    assert _not_ready(guest) == ready | {"gate": "closed"}
+    fake_redis.flushall()
+    assert _not_ready(guest) == {"redis": "ok", "gate": "closed", "keeper": "missing"}
+
+
+@pytest.mark.parametrize("path", ["/v1/skus/tee", "/v1/selling", "/healthz", "/v1/nothing"])
+def test_a_valid_request_id_comes_back(stocked: Caller, path: str) -> None:
+    assert stocked.get(path, headers={"X-Request-Id": "a.B_c-9"}).headers["X-Request-Id"] == "a.B_c-9"
+
+
+@pytest.mark.parametrize("given", ["", "with space", "x" * 65, "a\x07", "ä"])
+def test_an_invalid_request_id_is_replaced(guest: Caller, given: str) -> None:
+    first, second = (guest.get("/healthz", headers={"X-Request-Id": given}).headers["X-Request-Id"] for _ in "12")
+    assert given != first != second
+    assert first.isalnum()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("DELETE", "/v1/skus/tee", {"GET", "HEAD", "OPTIONS", "PUT"}),
+        ("GET", "/v1/skus/tee/adjustments", {"OPTIONS", "POST"}),
+        ("GET", "/v1/reservations", {"OPTIONS", "POST"}),
+        ("PATCH", "/v1/reservations/x", {"DELETE", "GET", "HEAD", "OPTIONS"}),
+        ("GET", "/v1/orders/x/cancel", {"OPTIONS", "POST"}),
+        ("POST", "/v1/availability/tee", {"GET", "HEAD", "OPTIONS"}),
+        ("POST", "/v1/selling", {"GET", "HEAD", "OPTIONS", "PUT"}),
+        ("BREW", "/v1/audit", {"GET", "HEAD", "OPTIONS"}),
+        ("POST", "/healthz", {"GET", "HEAD", "OPTIONS"}),
+    ],
+)
+def test_a_wrong_method_is_told_the_right_ones(
+    guest: Caller, fake_redis: Redis, method: str, path: str, allowed: set[str]
+) -> None:
+    before = dump(fake_redis)
+    response = guest.send(method, path)
+    refused(response, 405, "method_not_allowed")
+    assert set(response.headers["Allow"].split(", ")) == allowed
+    assert dump(fake_redis) == before
+
+
+@pytest.mark.parametrize("path", ["/", "/v1", "/v1/nothing", "/v1/skus/tee/", "/v2/skus", "/docs/../setup.cfg"])
+def test_an_unknown_path_is_not_found(stocked: Caller, path: str) -> None:
+    refused(stocked.get(path), 404, "not_found")
+
+
+def _told(event: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(event[name] for name in ("actor", "user", "reservation_id", "lines", "reason", "payment_id"))
+
+
+def _not_ready(guest: Caller) -> dict[str, str]:
+    document = answered(guest.get("/readyz"), 503)
+    assert document["status"] == "not_ready"
+    checks: dict[str, str] = document["checks"]
+    return checks

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from engine.engine import Engine
+from engine.values import Origin
+from tests.api.calling import Caller, answered, dump, refused, run_out
+
+
+@pytest.fixture
+def bought(stocked: Caller, ann: Caller, payer: Caller) -> dict[str, Any]:
+    """Ann's order of 4 tees and a mug."""
+    held = ann.reserve(("tee", 4), ("mug", 1))["id"]
+    order: dict[str, Any] = answered(payer.post(f"/v1/reservations/{held}/commit", {"payment_id": "p-1"}))["order"]
+    return order
+
+
+def counters(ops: Caller, sku: str) -> tuple[int, int, int, int]:
+    shown = answered(ops.get(f"/v1/skus/{sku}"))
+    return shown["on_hand"], shown["available"], shown["reserved"], shown["allocated"]
+
+
+def test_commit_turns_a_hold_into_an_order(stocked: Caller, ann: Caller, payer: Caller) -> None:
+    made = ann.reserve(("tee", 4), ("mug", 1))
+    answer = answered(payer.post(f"/v1/reservations/{made['id']}/commit", {"payment_id": "p-1"}))
+    assert set(answer) == {"order", "late"}
+    assert answer["late"] is False
+    order = answer["order"]
+    assert datetime.fromisoformat(order.pop("committed_at")) >= datetime.fromisoformat(made["created_at"])
+    assert order == {
+        "id": made["id"],
+        "user": "ann",
+        "state": "allocated",
+        "lines": made["lines"],
+        "cancelled_lines": [],
+        "payment_id": "p-1",
+    }
+    assert counters(stocked, "tee") == (10, 6, 0, 4)
+    assert counters(stocked, "mug") == (2, 1, 0, 1)
+
+
+def test_the_same_payment_again_gets_the_same_answer(bought: dict[str, Any], payer: Caller, fake_redis: Redis) -> None:
+    before = dump(fake_redis)
+    again = answered(payer.post(f"/v1/reservations/{bought['id']}/commit", {"payment_id": "p-1"}))
+    assert again == {"order": bought, "late": False}
+    assert dump(fake_redis) == before
+
+
+def test_another_payment_for_a_paid_reservation_is_refused(
+    bought: dict[str, Any], payer: Caller, fake_redis: Redis
+) -> None:
+    before = dump(fake_redis)
+    path = f"/v1/reservations/{bought['id']}/commit"
+    refused(payer.post(path, {"payment_id": "p-2"}), 409, "already_committed")
+    assert dump(fake_redis) == before
+
+
+@pytest.mark.parametrize("end", ["released", "expired", "overdue"])
+def test_a_late_payment_takes_stock_that_is_still_free(
+    stocked: Caller, ann: Caller, payer: Caller, fake_engine: Engine, end: str
+) -> None:
+    held = ann.reserve(("mug", 2))["id"]
+    _end(fake_engine, ann, held, end)
+    first = answered(payer.post(f"/v1/reservations/{held}/commit", {"payment_id": "p"}))
+    assert first["late"] is True
+    assert answered(payer.post(f"/v1/reservations/{held}/commit", {"payment_id": "p"})) == first
+    assert counters(stocked, "mug") == (2, 0, 0, 2)
+    assert answered(ann.get(f"/v1/reservations/{held}"))["state"] == "committed"
+
+
+@pytest.mark.parametrize("end", ["released", "expired"])
+def test_a_late_payment_whose_stock_is_gone_must_be_refunded_and_that_is_final(
+    stocked: Caller, ann: Caller, bob: Caller, payer: Caller, fake_engine: Engine, fake_redis: Redis, end: str
+) -> None:
+    held = ann.reserve(("tee", 1), ("mug", 2))["id"]
+    _end(fake_engine, ann, held, end)
+    in_the_way = bob.reserve(("mug", 1))["id"]
+    path = f"/v1/reservations/{held}/commit"
+    problem = refused(payer.post(path, {"payment_id": "p-1"}), 409, "refund_required")
+    assert problem["lines"] == [{"sku": "mug", "requested": 2, "available": 1}]
+    assert counters(stocked, "tee") == (10, 10, 0, 0)
+    answered(bob.delete(f"/v1/reservations/{in_the_way}"))
+    before = dump(fake_redis)
+    assert refused(payer.post(path, {"payment_id": "p-1"}), 409, "refund_required") == problem
+    assert dump(fake_redis) == before
+    assert answered(payer.post(path, {"payment_id": "p-2"}))["late"] is True
+    assert refused(payer.post(path, {"payment_id": "p-1"}), 409, "refund_required") == problem
+
+
+def test_commit_of_an_unknown_reservation_is_not_found(payer: Caller) -> None:
+    path = "/v1/reservations/0123456789ABCDEFabcdef/commit"
+    refused(payer.post(path, {"payment_id": "p"}), 404, "not_found")
+
+
+def test_an_order_is_shown_to_its_owner_and_to_operators_only(
+    bought: dict[str, Any], ann: Caller, bob: Caller, ops: Caller, shop: Caller
+) -> None:
+    path = f"/v1/orders/{bought['id']}"
+    assert answered(ann.get(path)) == bought
+    assert answered(ops.get(path)) == bought
+    assert answered(shop.get(path, headers={"Stockade-User": "ann"})) == bought
+    refused(bob.get(path), 404, "not_found")
+    refused(shop.get(path), 404, "not_found")
+
+
+def test_an_unpaid_reservation_is_no_order(stocked: Caller, ann: Caller) -> None:
+    path = f"/v1/orders/{ann.reserve(('tee', 1))['id']}"
+    refused(ann.get(path), 404, "not_found")
+    refused(stocked.get(path), 404, "not_found")
+    refused(stocked.post(f"{path}/fulfil"), 404, "not_found")
+    refused(stocked.post(f"{path}/cancel", {"reason": "x"}), 404, "not_found")
+
+
+def test_fulfil_takes_the_units_off_the_shelf_once(bought: dict[str, Any], ops: Caller, fake_redis: Redis) -> None:
+    path = f"/v1/orders/{bought['id']}"
+    assert answered(ops.post(f"{path}/fulfil")) == bought | {"state": "fulfilled"}
+    assert counters(ops, "tee") == (6, 6, 0, 0)
+    before = dump(fake_redis)
+    assert answered(ops.post(f"{path}/fulfil"))["state"] == "fulfilled"
+    assert answered(ops.get(path))["state"] == "fulfilled"
+    assert dump(fake_redis) == before
+    refused(ops.post(f"{path}/cancel", {"reason": "too late"}), 409, "invalid_transition")
+    assert dump(fake_redis) == before
+
+
+def test_cancel_puts_the_units_back_once(bought: dict[str, Any], ops: Caller, fake_redis: Redis) -> None:
+    path = f"/v1/orders/{bought['id']}"
+    cancelled = answered(ops.post(f"{path}/cancel", {"reason": "changed her mind"}))
+    assert cancelled == bought | {"state": "cancelled", "cancelled_lines": bought["lines"]}
+    assert counters(ops, "tee") == (10, 10, 0, 0)
+    before = dump(fake_redis)
+    assert answered(ops.post(f"{path}/cancel", {"reason": "changed her mind"})) == cancelled
+    refused(ops.post(f"{path}/fulfil"), 409, "invalid_transition")
+    assert dump(fake_redis) == before
+
+
+def test_cancel_of_lines_puts_only_those_back(bought: dict[str, Any], ops: Caller) -> None:
+    path = f"/v1/orders/{bought['id']}"
+    two_tees = [{"sku": "tee", "quantity": 1}, {"sku": "tee", "quantity": 1}]
+    part = answered(ops.post(f"{path}/cancel", {"reason": "two too many", "lines": two_tees}))
+    assert part == bought | {"cancelled_lines": [{"sku": "tee", "quantity": 2}]}
+    assert counters(ops, "tee") == (10, 8, 0, 2)
+    assert answered(ops.get(path)) == part
+    shipped = answered(ops.post(f"{path}/fulfil"))
+    assert shipped == part | {"state": "fulfilled"}
+    assert counters(ops, "tee") == (8, 8, 0, 0)
+    assert counters(ops, "mug") == (1, 1, 0, 0)
+
+
+def test_cancelling_every_line_bit_by_bit_cancels_the_order(bought: dict[str, Any], ops: Caller) -> None:
+    path = f"/v1/orders/{bought['id']}/cancel"
+    answered(ops.post(path, {"reason": "x", "lines": [{"sku": "tee", "quantity": 4}]}))
+    last = answered(ops.post(path, {"reason": "x", "lines": [{"sku": "mug", "quantity": 1}]}))
+    assert last["state"] == "cancelled"
+    assert counters(ops, "mug") == (2, 2, 0, 0)
+
+
+@pytest.mark.parametrize(("sku", "quantity"), [("tee", 5), ("mug", 2), ("nothing", 1)])
+def test_more_than_is_left_in_the_order_cannot_be_cancelled(
+    bought: dict[str, Any], ops: Caller, fake_redis: Redis, sku: str, quantity: int
+) -> None:
+    before = dump(fake_redis)
+    lines = [{"sku": "tee", "quantity": 1}, {"sku": sku, "quantity": quantity}]
+    response = ops.post(f"/v1/orders/{bought['id']}/cancel", {"reason": "x", "lines": lines})
+    assert "lines" in refused(response, 422, "validation_failed")["errors"]
+    assert dump(fake_redis) == before
+
+
+def _end(engine: Engine, ann: Caller, held: str, end: str) -> None:
+    if end == "released":
+        answered(ann.delete(f"/v1/reservations/{held}"))
+        return
+    run_out(engine, held, "mug")
+    if end == "expired":
+        assert engine.expiry.sweep(Origin("keeper")).expired == 1

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.command.service import Service
+
+if not sys.platform.startswith("linux"):
+    collect_ignore_glob = ["test_up*.py"]
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service for the tests that leave it as it was: they use SKUs of their own."""
+    running = Service(tmp_path_factory.mktemp("service") / "data of #1 %20 shop")
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Starts services of this test's own, and ends them after it."""
+    started: list[Service] = []
+
+    def start_one(data_dir: Path | None = None) -> Service:
+        started.append(Service(data_dir or tmp_path / "data"))
+        return started[-1]
+
+    yield start_one
+    for running in started:
+        running.stop()

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from engine import supervisor as module
+from engine.supervisor import Child, KeepsDying, Supervisor
+from tests.waiting import wait_until
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+DEAF = [
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)",
+]
+
+
+@pytest.fixture
+def supervisor() -> Iterator[Supervisor]:
+    made = Supervisor()
+    yield made
+    made.stop_all()
+
+
+def test_a_process_that_keeps_dying_is_given_up(supervisor: Supervisor, capfd: pytest.CaptureFixture[str]) -> None:
+    supervisor.start(Child("doomed", ["false"], os.environ))
+    with pytest.raises(KeepsDying, match=r"doomed keeps dying \(exit 1\)"):
+        supervisor.run()
+    said = capfd.readouterr().err.splitlines()
+    assert said == ["stockade: doomed died (exit 1); starting it again"] * (module.DEATHS_TO_GIVE_UP - 1)
+
+
+def test_a_process_that_keeps_dying_is_given_up_during_the_start_as_well(supervisor: Supervisor) -> None:
+    supervisor.start(Child("doomed", ["true"], os.environ))
+    with pytest.raises(KeepsDying, match=r"doomed keeps dying \(exit 0\)"):
+        supervisor.wait_until(lambda: False, 30)
+
+
+def test_a_process_that_dies_now_and_then_is_started_again(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WITHIN_SECONDS", 0.0)
+    child = Child("unlucky", ["false"], os.environ)
+    supervisor.start(child)
+    assert supervisor.wait_until(lambda: len(child.deaths_s) == module.DEATHS_TO_GIVE_UP, 30)
+
+
+def test_a_killed_process_is_named_with_its_signal(supervisor: Supervisor, capfd: pytest.CaptureFixture[str]) -> None:
+    child = Child("victim", SLEEP, os.environ)
+    supervisor.start(child)
+    assert child.process is not None
+    first = child.process
+    first.kill()
+    assert supervisor.wait_until(lambda: child.process is not first, 10)
+    assert capfd.readouterr().err == "stockade: victim died (killed by SIGKILL); starting it again\n"
+    assert child.process.poll() is None
+
+
+def test_processes_are_stopped_the_last_one_first(supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: list[str] = []
+    stop = Child.stop
+
+    def noted(child: Child) -> None:
+        stopped.append(child.name)
+        stop(child)
+
+    monkeypatch.setattr(Child, "stop", noted)
+    children = [Child(name, SLEEP, os.environ) for name in ("first", "second", "third")]
+    for child in children:
+        supervisor.start(child)
+    supervisor.stop_all()
+    assert stopped == ["third", "second", "first"]
+    assert all(child.process and child.process.poll() is not None for child in children)
+
+
+def test_a_process_that_does_not_stop_is_killed(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.2)
+    supervisor.start(Child("deaf", DEAF, os.environ))
+    wait_until(lambda: "deaf" in capfd.readouterr().err)
+    supervisor.stop_all()
+    assert "deaf doesn't stop; killing it" in capfd.readouterr().err
+
+
+def test_a_stop_ends_the_run_and_any_wait(supervisor: Supervisor) -> None:
+    supervisor.start(Child("calm", SLEEP, os.environ))
+    threading.Timer(0.2, supervisor.stop).start()
+    supervisor.run()
+    assert supervisor.stopping
+    assert not supervisor.wait_until(lambda: True, 10)

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = {f"lua/{path.name}" for path in (ROOT / "lua").glob("*.lua")}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("wheel")
+    copy = directory / "source"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(copy)], check=True)
+    for tracked in ("setup.cfg", "pyproject.toml", "README.md"):
+        (copy / tracked).write_bytes((ROOT / tracked).read_bytes())
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(directory), str(copy)]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    return next(directory.glob("*.whl"))
+
+
+def test_the_wheel_carries_every_script_and_no_test(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {name for name in names if name.endswith(".lua")} == SCRIPTS
+    assert not [name for name in names if name.startswith(("tests/", "loadtests/"))]
+
+
+def test_the_wheel_works_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(tmp_path / "site")
+    code = "import engine.cli, engine.scripts as s; print(engine.cli.__file__, len(s.sources()))"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
+    run = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert run.stdout.split() == [str(tmp_path / "site" / "engine" / "cli.py"), str(len(SCRIPTS))]
