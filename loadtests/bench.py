@@ -168,12 +168,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="loadtests.bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument(
-        "what", nargs="*", default=list(MEASUREMENTS), choices=[*MEASUREMENTS, []], metavar="memory|storm"
-    )
+    parser.add_argument("what", nargs="?", choices=list(MEASUREMENTS), help="only this one")
     parser.add_argument("--server", choices=servers.KINDS, default="redis" if servers.binary("redis") else "valkey")
     options = parser.parse_args()
-    for name in options.what:
+    for name in [options.what] if options.what else MEASUREMENTS:
         MEASUREMENTS[name](options.server)
 
 

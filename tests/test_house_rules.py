@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,28 @@ def test_states_from_which_nothing_follows_but_an_order_are_orders() -> None:
     ends = {state for state, following in TRANSITIONS.items() if not following}
     assert ends <= set(ORDER_STATE)
     assert set(ORDER_STATE) == {State.COMMITTED, *TRANSITIONS[State.COMMITTED]}
+
+
+def test_the_readme_has_every_error_code_with_its_status() -> None:
+    table = re.findall(r"^\| (\d{3}) \| `(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert {code: int(status) for status, code in table} == STATUS
+
+
+def test_the_readme_has_every_variable_of_the_environment() -> None:
+    read = set(re.findall(r'"(STOCKADE_[A-Z_]+)"', (ROOT / "engine" / "config.py").read_text()))
+    assert set(re.findall(r"^\| `(STOCKADE_[A-Z_]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)) == read
+
+
+def test_the_top_level_is_what_the_owner_wants() -> None:
+    wanted = {"engine", "lua", "api", "loadtests", "tests", "setup.cfg", "README.md"}
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    top = {path.split("/")[0] for path in tracked.splitlines()}
+    allowed = {"Makefile", "docs", "CHANGELOG.md", "pyproject.toml", "constraints.txt"}
+    assert wanted <= top
+    assert {name for name in top - wanted - allowed if not name.startswith(".")} == set()
+
+
+def test_every_file_named_in_the_requirements_exists() -> None:
+    named = re.findall(r"`((?:tests|docs|engine)/[\w/.]+)`", (ROOT / "docs" / "requirements.md").read_text())
+    assert named
+    assert [path for path in named if not (ROOT / path).exists()] == []
