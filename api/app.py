@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from flask import Flask, Response, g, request
+from gunicorn.http.errors import ParseException
 
 from api import context, openapi, problems
 from api.auth import Authenticator
@@ -12,6 +13,9 @@ from api.views import availability, health, operation, orders, reservations, sto
 from engine.engine import Engine
 
 MOST_BODY_BYTES = 64 * 1024
+
+SILENCE_SECONDS = 5.0
+"""How long a client may be silent in the middle of a body."""
 
 MOST_DISCARDED_BYTES = 8 * 1024 * 1024
 """Of a refused request's body, read and thrown away so that the client gets the answer."""
@@ -29,6 +33,7 @@ def create_app(engine: Engine) -> Flask:
     app.register_blueprint(health.docs)
     problems.register(app)
     app.before_request(_take_request_id)
+    app.before_request(_wait_for_bodies_with_patience)
     app.after_request(_give_request_id)
     app.after_request(_discard_refused_body)
     return app
@@ -36,6 +41,12 @@ def create_app(engine: Engine) -> Flask:
 
 def _take_request_id() -> None:
     g.request_id = context.new_request_id()
+
+
+def _wait_for_bodies_with_patience() -> None:
+    """A client that stops sending, or reading, must not keep a thread. gunicorn sets the timeout anew for each request."""
+    if connection := request.environ.get("gunicorn.socket"):
+        connection.settimeout(SILENCE_SECONDS)
 
 
 def _give_request_id(response: Response) -> Response:
@@ -46,7 +57,7 @@ def _give_request_id(response: Response) -> Response:
 def _discard_refused_body(response: Response) -> Response:
     """Read it: gunicorn cuts a connection with over 64 KiB unread, and the client may never see the answer."""
     left = MOST_DISCARDED_BYTES if response.status_code >= 400 else 0
-    with suppress(OSError):
+    with suppress(OSError, ParseException):
         while left > 0 and (data := request.environ["wsgi.input"].read(MOST_BODY_BYTES)):
             left -= len(data)
     return response

@@ -26,6 +26,12 @@ graceful_timeout = 10
 # Nothing listens on these; they would only be shared between services of one user.
 control_socket_disable = True
 
+# 100 SKUs of 64 characters in one query.
+limit_request_line = 8190
+
+# Whoever connects from this machine may not say under which path the service is mounted.
+forwarder_headers = ""
+
 accesslog = None
 errorlog = "-"
 loglevel = "warning"

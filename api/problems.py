@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import structlog
 from flask import Flask, Response
+from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import HTTPException
 
 from api.schemas import LineVerdictSchema
@@ -92,6 +93,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(Problem, _from_problem)
     app.register_error_handler(EngineError, _from_engine)
     app.register_error_handler(HTTPException, _from_werkzeug)
+    app.register_error_handler(ParseException, _from_gunicorn)
     app.register_error_handler(Exception, _from_bug)
 
 
@@ -117,6 +119,11 @@ def _from_werkzeug(error: HTTPException) -> Response:
     code = CODE_OF_STATUS.get(error.code or 500, "bad_request" if (error.code or 500) < 500 else "internal_error")
     headers = {name: value for name, value in error.get_headers() if name == "Allow"}
     return response(code, DETAIL.get(code, "The request can't be understood."), {}, headers)
+
+
+def _from_gunicorn(error: ParseException) -> Response:
+    """A chunked body is parsed while it's read; so this is where its errors come up."""
+    return response("bad_request", "The body is not valid HTTP.", {}, {"Connection": "close"})
 
 
 def _from_bug(error: Exception) -> Response:

@@ -12,7 +12,7 @@ from flask import Blueprint, Response, current_app, request
 from marshmallow import Schema, ValidationError, fields
 
 from api import context
-from api.auth import Authenticator, Identity
+from api.auth import CUSTOMER, STOREFRONT, Authenticator, Identity
 from api.problems import Problem
 from engine.engine import Engine
 from engine.values import Operation
@@ -86,7 +86,7 @@ def route(blueprint: Blueprint, method: str, path: str, summary: str, **kwargs: 
             body = _loaded(body_schema, document) if body_schema else {}
             query = _loaded(query_schema, _query(query_schema)) if query_schema else {}
             engine: Engine = current_app.extensions["stockade_engine"]
-            return _dumped(view(Request(engine, call, body, query), **words), dumpers)
+            return _dumped(view(Request(engine, call, body, query), **words), dumpers, bool(call.idempotency_key))
 
         blueprint.add_url_rule(path, view_func=answer, methods=[method], endpoint=view.__name__)
         return view
@@ -101,6 +101,9 @@ def _identity(scopes: Sequence[str]) -> Identity | None:
     identity = authenticator.identify(request.headers.get("Authorization", ""), request.headers.get("Stockade-User"))
     if identity.scopes.isdisjoint(scopes):
         raise Problem("forbidden", f"The token needs the scope {' or '.join(scopes)}.")
+    acts_for_nobody = identity.scopes & set(scopes) == {STOREFRONT} and CUSTOMER in scopes
+    if acts_for_nobody and "Stockade-User" not in request.headers:
+        raise Problem("forbidden", "With the scope storefront, the header Stockade-User must say for whom.")
     return identity
 
 
@@ -120,9 +123,10 @@ def _loaded(schema: Schema, document: Any) -> dict[str, Any]:
     return loaded
 
 
-def _dumped(answer: Answer, dumpers: Mapping[int, Schema]) -> Response:
+def _dumped(answer: Answer, dumpers: Mapping[int, Schema], keyed: bool) -> Response:
     document = dumpers[answer.status].dump(answer.value)
     response = Response(orjson.dumps(document), answer.status, mimetype="application/json", headers=answer.headers)
-    if answer.replayed:
+    # Without a key the call was repeated by our own client, after a time-out.
+    if answer.replayed and keyed:
         response.headers["Idempotent-Replayed"] = "true"
     return response

@@ -85,7 +85,10 @@ class SkuRequest(Strict):
 
 
 class AdjustmentRequest(Strict):
-    delta = Whole(required=True, validate=[validate.Range(-MOST_ON_HAND, MOST_ON_HAND), validate.NoneOf([0])])
+    delta = Whole(
+        required=True,
+        validate=[validate.Range(-MOST_ON_HAND, MOST_ON_HAND), validate.NoneOf([0], error="Must not be 0.")],
+    )
     reason = _words(required=True)
 
 

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlparse
 
 import click
 import jwt
+from redis.exceptions import RedisError
 
 from engine import keeper as keeping
 from engine import log, stock_file, store, up, verify
@@ -58,11 +59,12 @@ def up_command(host: str, port: int, workers: int | None, data_dir: Path) -> Non
 @data_dir_option
 def api(host: str, port: int, workers: int | None, data_dir: Path) -> None:
     """Run the API alone, under gunicorn."""
-    environment = DataDir(data_dir).environment(os.environ)
+    environment = up.absolute(DataDir(data_dir).environment(os.environ))
     if workers:
         environment["STOCKADE_WORKERS"] = str(workers)
     store.check(store.client(from_environment(environment)))
     command = up.gunicorn(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    os.chdir(up.ROOT)
     os.execve(command[0], command, environment)
 
 
@@ -72,9 +74,7 @@ def keeper_command(data_dir: Path) -> None:
     """Run a keeper alone: it ends holds whose time has run out."""
     log.configure()
     settings = _settings(data_dir)
-    redis = store.client(settings)
-    store.check(redis)
-    keeping.run(build(settings, redis))
+    keeping.run(build(settings, store.client(settings)))
 
 
 @cli.command()
@@ -184,7 +184,7 @@ def main() -> None:
         sys.exit(2)
     except click.UsageError as error:
         _fail(error.format_message(), 2)
-    except (ConfigurationError, EngineError) as error:
+    except (ConfigurationError, EngineError, RedisError) as error:
         _fail(str(error) or getattr(error, "code", ""), 1)
     except click.exceptions.Abort:
         sys.exit(130)

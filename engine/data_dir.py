@@ -21,6 +21,7 @@ LONGEST_SOCKET_PATH = 100
 LOCK_PATIENCE_SECONDS = 2.0
 
 GENERATED = ("STOCKADE_JWT_SECRET", "STOCKADE_WEBHOOK_SECRET")
+GENERATED_WITH_JWKS = ("STOCKADE_ID_SECRET", "STOCKADE_WEBHOOK_SECRET")
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ class DataDir:
     def make_secrets(self, environment: Mapping[str, str]) -> None:
         """Generate the secrets that neither the environment nor an earlier run has, readable by the owner only."""
         known = self._read_secrets()
-        missing = [name for name in GENERATED if name not in known and not environment.get(name)]
+        names = GENERATED_WITH_JWKS if environment.get("STOCKADE_JWKS_FILE") else GENERATED
+        missing = [name for name in names if name not in known and not environment.get(name)]
         if missing:
             lines = [f"{name}={value}\n" for name, value in known.items()]
             lines += [f"{name}={secrets.token_urlsafe(32)}\n" for name in missing]

@@ -45,4 +45,4 @@ def command(data_dir: DataDir, socket_path: Path) -> list[str]:
     config = data_dir.redis_dir / "valkey.conf"
     settings = SETTINGS | {"dir": f'"{data_dir.redis_dir.resolve()}"', "unixsocket": f'"{socket_path}"'}
     config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-    return [str(binary), str(config)]
+    return [str(binary), str(config.resolve())]

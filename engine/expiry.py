@@ -17,8 +17,11 @@ from engine.values import Origin
 PAGE = 500
 """Holds looked at in one round trip."""
 
-FARTHEST = 1_000
-"""Holds looked at, at most, to find the next release of a SKU."""
+SEARCH = (8, 64, 500)
+"""Holds looked at, page by page, to find the next release of a SKU. The first ones nearly always have it."""
+
+ACTOR = "expiry"
+"""Who ends holds on demand, in the ledger."""
 
 log = structlog.get_logger()
 
@@ -37,15 +40,17 @@ class Expiry:
         self._store = store
         self._scripts = scripts
 
-    def settle(self, skus: Collection[str], now_ms: int, origin: Origin) -> int:
+    def settle(self, skus: Collection[str], now_ms: int, request_id: str) -> int:
         """Expire holds on these SKUs that are due by `now_ms`, at least one of them if there is any.
+
+        `request_id` is that of the request that needs it, for the ledger.
 
         Returns: how many of them ended, here or elsewhere meanwhile; 0 only if none of them is due any more.
         """
         from_ms: int | str = "-inf"
         while page := self._store.holds(from_ms, now_ms, PAGE):
             wanted = [(reservation_id, held) for reservation_id, _, held in page if not set(skus).isdisjoint(held)]
-            statuses = self._scripts.expire(wanted, origin)
+            statuses = self._scripts.expire(wanted, Origin(ACTOR, request_id))
             if ended := statuses.count("expired") + statuses.count("ended"):
                 return ended
             from_ms = f"({page[-1][1]}"
@@ -67,20 +72,19 @@ class Expiry:
         """The earliest deadline among the live holds of each SKU, in milliseconds.
 
         `bounds` has a time for each SKU before which no hold of it ends (`next_release_ms` of its hash). Where the
-        first `FARTHEST` holds after it have none of the SKU, the answer is the last deadline looked at: it's no
-        later than the truth.
+        holds looked at have none of the SKU, the answer is the last deadline among them: it's no later than the truth.
         """
         found: dict[str, int] = {}
         if not bounds:
             return found
-        from_ms: int | str = min(bounds.values())
-        deadline_ms, looked_at = min(bounds.values()), 0
-        while len(found) < len(bounds) and looked_at < FARTHEST:
-            page = self._store.holds(from_ms, "+inf", PAGE)
+        deadline_ms = min(bounds.values())
+        from_ms: int | str = deadline_ms
+        for size in SEARCH:
+            page = self._store.holds(from_ms, "+inf", size)
             for _, deadline_ms, skus in page:
                 for sku in bounds.keys() & set(skus):
                     found.setdefault(sku, deadline_ms)
-            if len(page) < PAGE:
+            if len(page) < size or len(found) == len(bounds):
                 return found
-            from_ms, looked_at = f"({deadline_ms}", looked_at + len(page)
+            from_ms = f"({deadline_ms}"
         return {sku: max(found.get(sku, deadline_ms), bound_ms) for sku, bound_ms in bounds.items()}

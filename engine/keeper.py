@@ -17,12 +17,14 @@ import structlog
 from redis.exceptions import RedisError
 
 from engine.engine import Engine
-from engine.errors import Closed, StoreUnavailable
+from engine.errors import EngineError, StoreUnavailable
+from engine.store import check
 from engine.values import Origin
 
 HEARTBEAT_SECONDS = 1.0
 HEARTBEAT_TTL_MS = 3_000
 SUBSCRIPTION_WAIT_SECONDS = 1.0
+TOLERATED_CLOCK_MS = 1_000
 PAUSE_AFTER_FAILURE_SECONDS = 0.25
 
 log = structlog.get_logger()
@@ -37,7 +39,11 @@ class Keeper:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
 
     def run(self) -> None:
-        """Work until `stop`. A Redis that goes away is waited for."""
+        """Work until `stop`: a page of due holds at a time, a beat of the heart between pages when it's time.
+
+        Holds at the head that are due but refuse to end (`stuck`) are stepped over until the next beat. A Redis that
+        goes away is waited for.
+        """
         listener = threading.Thread(target=self._listen, name="listener", daemon=True)
         listener.start()
         beaten_s = 0.0
@@ -48,8 +54,11 @@ class Keeper:
                 if time.monotonic() - beaten_s >= HEARTBEAT_SECONDS:
                     self._beat()
                     beaten_s, stuck = time.monotonic(), 0
-                stuck = self._sweep(stuck)
-            except (StoreUnavailable, Closed, RedisError) as error:
+                swept = self._engine.expiry.sweep(self._origin, stuck)
+                stuck = swept.stuck
+                if swept.more:
+                    continue
+            except (EngineError, RedisError) as error:
                 log.warning("sweep_failed", error=str(error) or error.__class__.__name__)
                 self._stop.wait(PAUSE_AFTER_FAILURE_SECONDS)
             self._wake.wait(self._engine.settings.sweep_interval_ms / 1000)
@@ -59,6 +68,10 @@ class Keeper:
         self._stop.set()
         self._wake.set()
 
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
     def _beat(self) -> None:
         """Say that a keeper is alive, and open the store if it is new."""
         status = self._engine.scripts.open()
@@ -66,21 +79,10 @@ class Keeper:
             log.info("store_opened")
         elif status != "open":
             log.error("store_stays_closed", status=status)
+        ahead_ms = self._engine.store.clock_ahead_ms()
+        if ahead_ms > TOLERATED_CLOCK_MS:
+            log.error("clock_stands_still", ahead_ms=ahead_ms, effect="no hold ends until Redis's clock has caught up")
         self._engine.store.redis.set(self._engine.store.keys.keeper, self._name, px=HEARTBEAT_TTL_MS)
-
-    def _sweep(self, stuck: int) -> int:
-        """End everything that is due, a page at a time.
-
-        Returns: how many holds at the head are due but refuse to end; the next pass starts behind them.
-        """
-        while not self._stop.is_set():
-            swept = self._engine.expiry.sweep(self._origin, stuck)
-            stuck = swept.stuck
-            if swept.expired:
-                log.debug("swept", expired=swept.expired)
-            if not swept.more:
-                break
-        return stuck
 
     def _listen(self) -> None:
         """Wake the sweeper when a lease ends. A hint only: everything is right without it."""
@@ -115,8 +117,19 @@ def allow_expired_events(redis: Any) -> None:
 
 
 def run(engine: Engine) -> None:
-    """Run a keeper until SIGTERM or SIGINT."""
+    """Run a keeper until SIGTERM or SIGINT. Waits for a Redis that can't be reached yet.
+
+    Raises:
+        ConfigurationError: this Redis would lose stock.
+    """
     keeper = Keeper(engine)
     signal.signal(signal.SIGTERM, keeper.stop)
     signal.signal(signal.SIGINT, keeper.stop)
-    keeper.run()
+    while not keeper.stopping:
+        try:
+            check(engine.store.redis)
+        except StoreUnavailable as error:
+            log.warning("waiting_for_redis", error=str(error))
+            time.sleep(1)
+        else:
+            keeper.run()

@@ -17,6 +17,6 @@ def configure() -> None:
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        # Looked up at every line: whoever replaces sys.stderr may close the old one.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        # One write a line, so that processes don't mix theirs; sys.stderr looked up anew, as it may have been replaced.
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
     )

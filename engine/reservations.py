@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.errors import Inconsistent, LinesUnavailable, NotFound
-from engine.expiry import Expiry
+from engine.expiry import ACTOR, Expiry
 from engine.ids import DerivedIds, once, random_id
 from engine.scripts import Due, Refused, Scripts
 from engine.states import State, Verdict
@@ -46,7 +46,7 @@ class Reservations:
             reply = self._scripts.reserve(reservation_id, origin, basket, hold_seconds * 1000, fingerprint)
             if not isinstance(reply, Refused):
                 break
-            if not (reply.due and self._settle([line.sku for line in basket], reply.now_ms, origin)):
+            if not (reply.due and self._expiry.settle([line.sku for line in basket], reply.now_ms, origin.request_id)):
                 raise LinesUnavailable(self._with_next_releases(reply))
         return Reservation(
             id=reservation_id,
@@ -67,7 +67,7 @@ class Reservations:
         record = self._record(reservation_id, user)
         held = _reservation(record)
         if held.state is State.RESERVED and held.deadline_ms <= self._store.now_ms():
-            self._scripts.expire([(record.id, record.skus)], Origin(actor="expiry"))
+            self._scripts.expire([(record.id, record.skus)], Origin(ACTOR))
             held = _reservation(self._record(reservation_id, user))
         return held
 
@@ -92,7 +92,9 @@ class Reservations:
         record = self._record(reservation_id, origin.user)
         state = self._scripts.release(record, origin, reason)
         while isinstance(state, Due):
-            if {"inconsistent", "wrong_keys"} & set(self._scripts.expire([(record.id, record.skus)], origin)):
+            if {"inconsistent", "wrong_keys"} & set(
+                self._scripts.expire([(record.id, record.skus)], Origin(ACTOR, origin.request_id))
+            ):
                 raise Inconsistent("The hold is due, but its counters are below what it has")
             state = self._scripts.release(record, origin, reason)
         return replace(_reservation(record), state=state)
@@ -111,7 +113,7 @@ class Reservations:
         while isinstance(reply := self._scripts.commit(record, origin, payment_id, settled, operation), Due):
             if settled:
                 raise Inconsistent("The hold is due, but refuses to end")
-            settled = not self._settle(record.skus, reply.now_ms, origin)
+            settled = not self._expiry.settle(record.skus, reply.now_ms, origin.request_id)
         return Order(
             id=record.id,
             user=record.fields["user"],
@@ -128,9 +130,6 @@ class Reservations:
         if record is None or user not in (None, record.fields["user"]):
             raise NotFound("No such reservation")
         return record
-
-    def _settle(self, skus: Sequence[str], now_ms: int, origin: Origin) -> int:
-        return self._expiry.settle(skus, now_ms, replace(origin, actor="expiry"))
 
     def _with_next_releases(self, refused: Refused) -> tuple[LineVerdict, ...]:
         may_return = (Verdict.ALL_HELD, Verdict.INSUFFICIENT)

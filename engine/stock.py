@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.errors import NotFound
+from engine.errors import InsufficientStock, NotFound, StockBelowClaims
 from engine.expiry import Expiry
 from engine.ids import once
 from engine.scripts import Scripts
@@ -34,7 +34,13 @@ class Stock:
             StockBelowClaims: `on_hand` is below reserved + allocated.
             ValidationFailed: the sale would end before it starts.
         """
-        return self._scripts.configure(sku, on_hand, attributes, origin, once(operation))
+        call = once(operation)
+        while True:
+            try:
+                return self._scripts.configure(sku, on_hand, attributes, origin, call)
+            except StockBelowClaims:
+                if not self._settled(sku, origin):
+                    raise
 
     def adjust(self, sku: str, delta: int, origin: Origin, reason: str, operation: Operation) -> Sku:
         """Restock (`delta` above 0) or withdraw; only available moves, and on_hand with it.
@@ -43,7 +49,13 @@ class Stock:
             NotFound: no such SKU.
             InsufficientStock: available would fall below 0.
         """
-        return self._scripts.adjust(sku, delta, origin, reason, once(operation))
+        call = once(operation)
+        while True:
+            try:
+                return self._scripts.adjust(sku, delta, origin, reason, call)
+            except InsufficientStock:
+                if not self._settled(sku, origin):
+                    raise
 
     def get(self, sku: str) -> Sku:
         """Raises: NotFound."""
@@ -60,7 +72,7 @@ class Stock:
         """What can be had now of each SKU. Holds whose time has run out don't count: they are ended first."""
         read = self._store.stock(skus)
         while overdue := _overdue(read):
-            if not self._expiry.settle(overdue, read.now_ms, origin):
+            if not self._expiry.settle(overdue, read.now_ms, origin.request_id):
                 break
             read = self._store.stock(skus)
         statuses = {sku: _status(sku, read) for sku in skus}
@@ -72,6 +84,10 @@ class Stock:
             )
             for sku in skus
         ]
+
+    def _settled(self, sku: str, origin: Origin) -> bool:
+        """End holds of the SKU whose time has run out. Returns: whether there were any, so that asking again helps."""
+        return self._expiry.settle([sku], self._store.now_ms(), origin.request_id) > 0
 
     def selling(self) -> Selling:
         meta = self._store.meta()

@@ -9,9 +9,18 @@ from typing import Any
 
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import (
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
 from redis.retry import Retry
 
 from engine.config import Settings
@@ -36,38 +45,57 @@ def client(settings: Settings) -> Redis:
     )
 
 
+CANT_NOW = (
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
+"""Replies of a Redis that is there, but can't do it: full, a replica, loading, without the script in a pipeline, …"""
+
+
 @contextmanager
 def answering() -> Iterator[None]:
     """Turn the ways in which Redis fails into the engine's own errors."""
     try:
         yield
-    except (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError) as error:
-        raise StoreUnavailable("Redis can't answer now") from error
     except ResponseError as error:
         # In a pipeline redis-py puts the command before the words of Redis.
         said = str(error).rpartition("of pipeline caused error: ")[2]
-        if said.startswith(("MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN", "OOM")):
+        if isinstance(error, CANT_NOW) or said.startswith(("MISCONF", "NOREPLICAS", "BUSY")):
             raise StoreUnavailable("Redis can't answer now") from error
         if "XADD" in said:
             raise Inconsistent("The ledger is ahead of its counter; nothing was changed") from error
         raise
+    except RedisError as error:
+        raise StoreUnavailable("Redis can't answer now") from error
 
 
 def check(redis: Redis) -> None:
-    """Refuse a Redis that would lose stock.
+    """Refuse a Redis that would lose stock, or can't do the work.
 
     Raises:
-        ConfigurationError: it can't be reached, is too old, or may evict keys.
+        StoreUnavailable: it can't be reached.
+        ConfigurationError: it is too old, a replica or a cluster's node, or may evict keys.
     """
     try:
-        memory, server = redis.info("memory"), redis.info("server")
+        found: dict[str, Any] = redis.info("default")
+        found |= redis.info("cluster")
     except RedisError as error:
-        raise ConfigurationError(f"Redis can't be reached: {error}") from error
-    policy = memory["maxmemory_policy"]
+        raise StoreUnavailable(f"Redis can't be reached: {error}") from error
+    policy = found["maxmemory_policy"]
     if policy != "noeviction":
         raise ConfigurationError(f"Redis may evict stock (maxmemory-policy {policy}); set it to noeviction")
-    if int(str(server["redis_version"]).split(".")[0]) < 7:
-        raise ConfigurationError(f"Redis {server['redis_version']} is too old; 7.0 is the least")
+    if int(str(found["redis_version"]).split(".")[0]) < 7:
+        raise ConfigurationError(f"Redis {found['redis_version']} is too old; 7.0 is the least")
+    if found.get("role") != "master":
+        raise ConfigurationError("STOCKADE_REDIS_URL names a replica; it must be the master")
+    if found.get("cluster_enabled"):
+        raise ConfigurationError("STOCKADE_REDIS_URL names a node of a Redis Cluster, which isn't supported yet")
 
 
 @dataclass(frozen=True)
@@ -112,6 +140,13 @@ class Store:
             pipe.hget(self.keys.meta, "clock_ms")
             time, clock_ms = pipe.execute()
         return _now_ms(time, clock_ms)
+
+    def clock_ahead_ms(self) -> int:
+        """How far the latest time written lies ahead of Redis's clock: more than 0 after that was set back."""
+        with answering():
+            seconds, microseconds = self.redis.time()
+            clock_ms = self.redis.hget(self.keys.meta, "clock_ms")
+        return int(clock_ms or 0) - int(seconds * 1000 + microseconds // 1000)
 
     def meta(self) -> dict[str, str]:
         with answering():
@@ -170,7 +205,8 @@ class Store:
             if len(page) == limit:
                 last_ms = int(page[-1][1])
                 ties = self.redis.zrange(deadlines, last_ms, last_ms, byscore=True, withscores=True)
-                page += [tie for tie in ties if tie not in page]
+                known = {reservation_id for reservation_id, _ in page}
+                page += [tie for tie in ties if tie[0] not in known]
             pipe = self.redis.pipeline(transaction=False)
             for reservation_id, _ in page:
                 pipe.hget(self.keys.reservation(reservation_id), "lines")

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 
 DEATHS_TO_GIVE_UP = 5
@@ -26,11 +27,12 @@ class KeepsDying(Exception):
 
 @dataclass
 class Child:
-    """One process. `keep_open` are file descriptors it inherits."""
+    """One process, working in `directory`. `keep_open` are file descriptors it inherits."""
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
+    directory: Path
     keep_open: Sequence[int] = ()
     process: subprocess.Popen[bytes] | None = None
     deaths_s: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS_TO_GIVE_UP))
@@ -40,6 +42,7 @@ class Child:
         self.process = subprocess.Popen(
             self.command,
             env=dict(self.environment),
+            cwd=self.directory,
             stdin=subprocess.DEVNULL,
             stdout=sys.stderr,
             pass_fds=self.keep_open,

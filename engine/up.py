@@ -26,6 +26,12 @@ REDIS_START_SECONDS = 300.0
 READY_SECONDS = 60.0
 BACKLOG = 2048
 
+ROOT = Path(__file__).parents[1]
+"""Where the packages are, in the checkout or among the installed ones."""
+
+PYTHON = (sys.executable, "-P")
+"""Without the working directory in the import path: a shop's own api.py is not ours."""
+
 
 def up(data_dir: DataDir, host: str, port: int, workers: int | None, given: Mapping[str, str]) -> None:
     """Run until SIGTERM or SIGINT, then stop everything.
@@ -36,7 +42,7 @@ def up(data_dir: DataDir, host: str, port: int, workers: int | None, given: Mapp
     lock = data_dir.lock()
     data_dir.make_secrets(given)
     data_dir.withdraw_redis()
-    environment = data_dir.environment(given)
+    environment = absolute(data_dir.environment(given))
     if workers:
         environment["STOCKADE_WORKERS"] = str(workers)
     supervisor = Supervisor()
@@ -68,7 +74,7 @@ def up(data_dir: DataDir, host: str, port: int, workers: int | None, given: Mapp
 
 def _start_redis(supervisor: Supervisor, data_dir: DataDir, socket_path: Path, settings: Settings, lock: int) -> None:
     command = embedded.command(data_dir, socket_path)
-    supervisor.start(Child("redis", command, os.environ, keep_open=[lock]))
+    supervisor.start(Child("redis", command, os.environ, ROOT, keep_open=[lock]))
     redis = Redis.from_url(settings.redis_url, socket_timeout=1)
     if not supervisor.wait_until(lambda: _answers(redis), REDIS_START_SECONDS) and not supervisor.stopping:
         raise ConfigurationError(f"The embedded server doesn't answer after {REDIS_START_SECONDS:.0f} s")
@@ -79,9 +85,9 @@ def _start_service(
     supervisor: Supervisor, settings: Settings, environment: Mapping[str, str], listener: socket.socket
 ) -> None:
     store.check(store.client(settings))
-    supervisor.start(Child("keeper", [sys.executable, "-m", "engine.cli", "keeper"], environment))
+    supervisor.start(Child("keeper", [*PYTHON, "-m", "engine.cli", "keeper"], environment, ROOT))
     bind = f"fd://{listener.fileno()}"
-    supervisor.start(Child("api", gunicorn(bind), environment, keep_open=[listener.fileno()]))
+    supervisor.start(Child("api", gunicorn(bind), environment, ROOT, keep_open=[listener.fileno()]))
     host, port = listener.getsockname()[:2]
     if supervisor.wait_until(lambda: _ready(host, port), READY_SECONDS):
         shown = f"[{host}]" if ":" in host else host
@@ -93,8 +99,14 @@ def _start_service(
 
 
 def gunicorn(bind: str) -> list[str]:
-    """The command line of the API."""
-    return [sys.executable, "-m", "gunicorn", "--config", "python:api.gunicorn_config", "--bind", bind]
+    """The command line of the API. It has to run in `ROOT`: gunicorn imports from its working directory first."""
+    return [*PYTHON, "-m", "gunicorn", "--config", "python:api.gunicorn_config", "--bind", bind]
+
+
+def absolute(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment with paths that hold in whatever directory a process works."""
+    paths = {name: environment[name] for name in ("STOCKADE_JWKS_FILE", "STOCKADE_DATA_DIR") if environment.get(name)}
+    return {**environment, **{name: str(Path(path).resolve()) for name, path in paths.items()}}
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -168,7 +168,7 @@ def _holds(picture: Picture) -> Iterator[str]:
             yield f"holds: SKU {sku} has reserved {fields.get('reserved')}, but live reservations hold {reserved[sku]}"
         if fields.get("allocated", "0") != str(allocated[sku]):
             yield f"orders: SKU {sku} has allocated {fields.get('allocated')}, but open orders have {allocated[sku]}"
-        if sku in earliest and not 0 < int(fields.get("next_release_ms", 0)) <= earliest[sku]:
+        if sku in earliest and not 0 < _number(fields.get("next_release_ms")) <= earliest[sku]:
             yield f"next_release: SKU {sku} has next_release_ms later than a live reservation's deadline"
 
 
@@ -194,12 +194,12 @@ def _limits(picture: Picture) -> Iterator[str]:
             if line.sku in skus:
                 counted[line.sku, record["user"]] += line.quantity - cancelled.get(line.sku, 0)
     for (sku, user), units in sorted(counted.items()):
-        if int(picture.buyers.get(sku, {}).get(user, 0)) < units:
+        if _number(picture.buyers.get(sku, {}).get(user)) < units:
             yield f"limits: user {user} holds and bought {units} of SKU {sku}, but fewer are counted"
 
 
 def _ledger(store: Store, picture: Picture) -> Iterator[str]:
-    seq = int(picture.meta.get("seq", 0))
+    seq = _number(picture.meta.get("seq"))
     if not picture.meta:
         yield "meta: there is none"
     if not picture.ledger:
@@ -209,13 +209,13 @@ def _ledger(store: Store, picture: Picture) -> Iterator[str]:
     last = _seq(picture.ledger["last-generated-id"])
     if picture.still and last != seq:
         yield f"ledger: seq is {seq}, but the last event is {last}"
-    first_entry = picture.ledger["first-entry"]
-    if first_entry and last - _seq(first_entry[0]) + 1 != picture.ledger["length"]:
-        yield from _gaps(store, _seq(first_entry[0]), last)
+    if picture.ledger["length"] != last:
+        yield from _gaps(store, last)
 
 
-def _gaps(store: Store, first: int, last: int) -> Iterator[str]:
-    expected, position = first, "-"
+def _gaps(store: Store, last: int) -> Iterator[str]:
+    """Every event is there from the first one on: nothing takes any out of the stream yet."""
+    expected, position = 1, "-"
     while events := store.events(position, 1_000):
         for event in events:
             if event.seq != expected:
@@ -223,6 +223,13 @@ def _gaps(store: Store, first: int, last: int) -> Iterator[str]:
             expected, position = event.seq + 1, f"{event.epoch}-{event.seq}"
     if expected <= last:
         yield f"ledger: events {expected} to {last} are missing"
+
+
+def _number(text: str | None) -> int:
+    """A field that should be a number: 0 if it isn't there, -1 if somebody made something else of it."""
+    if not text:
+        return 0
+    return int(text) if text.isascii() and text.isdigit() else -1
 
 
 def _seq(entry_id: str) -> int:

@@ -96,6 +96,8 @@ class Buyer(FastHttpUser):
 
     @task
     def shop(self) -> None:
+        if not current:
+            raise StopUser
         run = current[-1]
         number = next(run.numbers)
         if number >= run.checkouts:
@@ -182,11 +184,20 @@ def add_options(parser: ArgumentParser) -> None:
 
 @events.test_start.add_listener
 def start(environment: Environment, **_: Any) -> None:
-    current.append(Run(environment))
+    """Load the stock. locust goes on after an error in here, so it's ended by hand."""
+    try:
+        current.append(Run(environment))
+    except Exception as error:
+        last_words.append(f"the stock could not be loaded: {error}")
+        environment.process_exit_code = 1
+        assert environment.runner is not None
+        gevent.spawn(environment.runner.quit)
 
 
 @events.test_stop.add_listener
 def stop(environment: Environment, **_: Any) -> None:
+    if not current:
+        return
     run = current.pop()
     seconds = time.monotonic() - run.started_s
     counters = _settled(run)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import requests
 
 from engine.data_dir import DataDir
 
@@ -41,11 +44,21 @@ def main() -> None:
     parser.add_argument("--checkouts", default="6000", help="buyers in all")
     parser.add_argument("--seed", default="1", help="decides what each buyer does")
     options = parser.parse_args()
+    # Ends the locust that was started here, too: subprocess.run kills it on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.host:
+        _must_answer(options.host)
         sys.exit(_locust(options, options.host, Path(os.environ.get("STOCKADE_DATA_DIR", ".stockade"))))
     with private_service() as (host, directory):
         code = _locust(options, host, directory)
     sys.exit(code)
+
+
+def _must_answer(host: str) -> None:
+    try:
+        requests.get(f"{host.rstrip('/')}/readyz", timeout=10).raise_for_status()
+    except requests.RequestException as error:
+        sys.exit(f"loadtests: no Stockade is ready at HOST={host}: {error}")
 
 
 def _locust(options: argparse.Namespace, host: str, data_dir: Path) -> int:

@@ -20,9 +20,10 @@
 --   {'not_found'}
 --   {'refund_required', lines}         said before of this payment id; lines as 'sku=requested/available ...'
 --   {'already_committed'}              with another payment id
---   {'wrong_keys'}
---   {'due', now_ms}                    expire what is due (this hold too), then call again
+--   {'due', now_ms}                    this hold's time has run out: expire it, then call again
+--   {'wrong_keys'}                     line by line with the next
 --   {'inconsistent', sku}              reserved is less than the hold; nothing written
+--   {'due', now_ms}                    expire what is due of its SKUs, then call again
 --   {'refund_required', lines}
 --   {'committed', committed_ms, late}  also as the repeat of the same payment id
 -- Writes: ledger, meta, sku, buyers, reservation, lease, deadlines, operation

@@ -21,7 +21,8 @@
 --   {'created', field, value ...}      the SKU's whole hash
 --   {'changed', field, value ...}      also when nothing was different; then nothing is written
 -- Writes: ledger, meta, sku, skus, operation
--- Emits: recount (lines as 'sku=change', which may be below 0), or configure if only attributes change
+-- Emits: recount (lines as 'sku=change', which may be below 0), or configure if only attributes change; the reason
+--   says which attributes became what
 -- By hand: redis-cli --eval lua/configure.lua 'stk:{p0}:meta' 'stk:{p0}:ledger' 'stk:{p0}:sku:SKU' 'stk:{p0}:op:CALL' 'stk:{p0}:skus' , SKU 100 ACTOR REQUEST CALL 86400000 paused 1
 
 local meta_key, ledger_key, sku_key, operation_key, skus_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -57,12 +58,14 @@ if now.sale_starts_ms and now.sale_ends_ms and tonumber(now.sale_ends_ms) <= ton
   return {'sale_ends_before_it_starts'}
 end
 if status == 'changed' and change == 0 and #different == 0 then return {status, unpack(fields)} end
+local said = {}
+for i, attribute in ipairs(different) do said[i] = attribute[1] .. '=' .. attribute[2] end
 local recount, seq = status == 'created' or change ~= 0, string.format('%d', meta[3] + 1)
 
 -- Nothing below this line can refuse.
 redis.call('XADD', ledger_key, meta[2] .. '-' .. seq, 'op', recount and 'recount' or 'configure', 'at_ms', now_ms,
   'actor', actor, 'user', '', 'reservation_id', '', 'lines', sku .. '=' .. string.format('%d', change), 'deadline_ms', '',
-  'payment_id', '', 'reason', '', 'request_id', request_id, 'detail', #different > 0 and cjson.encode(different) or '')
+  'payment_id', '', 'reason', table.concat(said, ', '), 'request_id', request_id, 'detail', #different > 0 and cjson.encode(different) or '')
 redis.call('HSET', meta_key, 'seq', seq, 'clock_ms', now_ms)
 if recount then
   redis.call('HSET', sku_key, 'available', (now.available or 0) + change, 'reserved', now.reserved or 0,

@@ -28,8 +28,7 @@ def create_reservation(request: Request) -> Answer:
     hold_seconds = request.body.get("hold_seconds", request.engine.settings.default_hold_seconds)
     call = request.call
     made = request.engine.reservations.reserve(call.origin, lines, hold_seconds, call.idempotency_key, call.fingerprint)
-    replayed = made.replayed and bool(call.idempotency_key)
-    return Answer(made, 201, {"Location": f"/v1/reservations/{made.id}"}, replayed)
+    return Answer(made, 201, {"Location": f"/v1/reservations/{made.id}"}, made.replayed)
 
 
 @route(

@@ -11,6 +11,7 @@ from api.problems import Problem
 from api.route import Answer, Request, route
 from api.schemas import AdjustmentRequest, SkuPageSchema, SkuQuery, SkuRequest, SkuSchema
 from engine.limits import SKU_PATTERN
+from engine.values import Operation
 
 blueprint = Blueprint("stock", __name__, url_prefix="/v1")
 
@@ -30,7 +31,7 @@ def put_sku(request: Request, sku: str) -> Answer:
         raise Problem("validation_failed", "The request has errors; see errors.", errors={"sku": ["This is no SKU."]})
     on_hand = request.body.pop("on_hand", None)
     attributes = {name: _as_field(value) for name, value in request.body.items()}
-    found, new = request.engine.stock.configure(sku, on_hand, attributes, request.call.origin, request.operation)
+    found, new = request.engine.stock.configure(sku, on_hand, attributes, request.call.origin, Operation())
     return Answer(found, 201 if new else 200)
 
 

@@ -104,7 +104,7 @@ def test_an_order_is_shown_to_its_owner_and_to_operators_only(
     assert answered(ops.get(path)) == bought
     assert answered(shop.get(path, headers={"Stockade-User": "ann"})) == bought
     refused(bob.get(path), 404, "not_found")
-    refused(shop.get(path), 404, "not_found")
+    refused(shop.get(path), 403, "forbidden")
 
 
 def test_an_unpaid_reservation_is_no_order(stocked: Caller, ann: Caller) -> None:

@@ -180,7 +180,7 @@ def test_a_storefront_acts_for_the_user_it_names(stocked: Caller, shop: Caller, 
     path = f"/v1/reservations/{made['id']}"
     assert answered(ann.get(path)) == made
     assert answered(shop.get(path, headers=for_ann)) == made
-    refused(shop.get(path), 404, "not_found")
+    refused(shop.get(path), 403, "forbidden")
     refused(bob.get(path), 404, "not_found")
     answered(shop.post(f"{path}/extend", {"hold_seconds": 60}, headers=for_ann))
     assert answered(shop.delete(path, headers=for_ann))["state"] == "released"

@@ -76,7 +76,8 @@ def test_a_token_opens_what_its_scope_is_for_and_nothing_else(
     client: FlaskClient, fake_redis: Redis, method: str, path: str, body: Any, scope: str
 ) -> None:
     before = dump(fake_redis)
-    response = Caller(client, bearer(token("ann", scope))).send(method, path, json=body)
+    headers = {"Stockade-User": "ann"} if scope == "storefront" else {}
+    response = Caller(client, bearer(token("ann", scope))).send(method, path, json=body, headers=headers)
     if path in SCOPES[scope]:
         assert response.status_code in (200, 201, 404, 409)
     else:

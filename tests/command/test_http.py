@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+
+import pytest
 
 from tests.command.service import Service, send
 from tests.waiting import wait_until
@@ -83,3 +86,37 @@ def test_large_bodies_leave_other_requests_alone(service: Service) -> None:
         small = [pool.submit(service.call, "GET", "/v1/availability?sku=nothing") for _ in range(16)]
         assert {call.result().status for call in large} == {413}
         assert {call.result().status for call in small} == {200}
+
+
+def test_a_hundred_long_skus_fit_into_one_query(service: Service) -> None:
+    query = "&".join(f"sku={number:064}" for number in range(100))
+    answer = service.call("GET", f"/v1/availability?{query}")
+    assert answer.status == 200
+    assert len(answer.document["items"]) == 100
+
+
+@pytest.mark.parametrize(
+    "trailer", [b"bad trailer", b"a: b\0c", b"\r\n".join([b"a: b"] * 300)], ids=["bad", "nul", "many"]
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_a_broken_chunked_body_is_no_fault_of_ours(service: Service, trailer: bytes, known: bool) -> None:
+    token = f"Authorization: Bearer {service.token('ann', 'customer')}\r\n" if known else ""
+    head = f"POST /v1/reservations HTTP/1.1\r\nHost: x\r\n{token}Content-Type: application/json\r\n"
+    with socket.create_connection((service.host, service.port), timeout=20) as connection:
+        connection.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + trailer + b"\r\n\r\n")
+        first_line = connection.recv(4096).split(b"\r\n")[0]
+    assert first_line.split()[1] in ((b"400", b"422") if known else (b"401",))
+
+
+def test_a_client_that_falls_silent_in_its_body_is_not_waited_for_long(service: Service) -> None:
+    head = b"POST /v1/reservations HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+    with socket.create_connection((service.host, service.port), timeout=20) as connection:
+        connection.sendall(head)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 401 ")
+
+
+def test_the_path_that_the_service_is_mounted_at_is_not_the_client_s_to_say(service: Service) -> None:
+    connection = service.connection()
+    connection.request("GET", "/healthz", headers={"SCRIPT_NAME": "/x"})
+    assert connection.getresponse().status in (200, 400)
+    connection.close()

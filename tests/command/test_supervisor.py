@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +28,7 @@ def supervisor() -> Iterator[Supervisor]:
 
 
 def test_a_process_that_keeps_dying_is_given_up(supervisor: Supervisor, capfd: pytest.CaptureFixture[str]) -> None:
-    supervisor.start(Child("doomed", ["false"], os.environ))
+    supervisor.start(Child("doomed", ["false"], os.environ, Path()))
     with pytest.raises(KeepsDying, match=r"doomed keeps dying \(exit 1\)"):
         supervisor.run()
     said = capfd.readouterr().err.splitlines()
@@ -35,7 +36,7 @@ def test_a_process_that_keeps_dying_is_given_up(supervisor: Supervisor, capfd: p
 
 
 def test_a_process_that_keeps_dying_is_given_up_during_the_start_as_well(supervisor: Supervisor) -> None:
-    supervisor.start(Child("doomed", ["true"], os.environ))
+    supervisor.start(Child("doomed", ["true"], os.environ, Path()))
     with pytest.raises(KeepsDying, match=r"doomed keeps dying \(exit 0\)"):
         supervisor.wait_until(lambda: False, 30)
 
@@ -44,13 +45,13 @@ def test_a_process_that_dies_now_and_then_is_started_again(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "WITHIN_SECONDS", 0.0)
-    child = Child("unlucky", ["false"], os.environ)
+    child = Child("unlucky", ["false"], os.environ, Path())
     supervisor.start(child)
     assert supervisor.wait_until(lambda: len(child.deaths_s) == module.DEATHS_TO_GIVE_UP, 30)
 
 
 def test_a_killed_process_is_named_with_its_signal(supervisor: Supervisor, capfd: pytest.CaptureFixture[str]) -> None:
-    child = Child("victim", SLEEP, os.environ)
+    child = Child("victim", SLEEP, os.environ, Path())
     supervisor.start(child)
     assert child.process is not None
     first = child.process
@@ -69,7 +70,7 @@ def test_processes_are_stopped_the_last_one_first(supervisor: Supervisor, monkey
         stop(child)
 
     monkeypatch.setattr(Child, "stop", noted)
-    children = [Child(name, SLEEP, os.environ) for name in ("first", "second", "third")]
+    children = [Child(name, SLEEP, os.environ, Path()) for name in ("first", "second", "third")]
     for child in children:
         supervisor.start(child)
     supervisor.stop_all()
@@ -81,14 +82,14 @@ def test_a_process_that_does_not_stop_is_killed(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "STOP_SECONDS", 0.2)
-    supervisor.start(Child("deaf", DEAF, os.environ))
+    supervisor.start(Child("deaf", DEAF, os.environ, Path()))
     wait_until(lambda: "deaf" in capfd.readouterr().err)
     supervisor.stop_all()
     assert "deaf doesn't stop; killing it" in capfd.readouterr().err
 
 
 def test_a_stop_ends_the_run_and_any_wait(supervisor: Supervisor) -> None:
-    supervisor.start(Child("calm", SLEEP, os.environ))
+    supervisor.start(Child("calm", SLEEP, os.environ, Path()))
     threading.Timer(0.2, supervisor.stop).start()
     supervisor.run()
     assert supervisor.stopping

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.data_dir import DataDir
 from tests import servers
 from tests.command.service import ROOT, Service, environment, fails_in_one_line, family, stockade, wait_until_gone
 from tests.waiting import wait_until
@@ -157,3 +158,32 @@ def _temporary_directories() -> set[Path]:
 
 def _socket_of(running: Service) -> Path:
     return Path(os.fsdecode((running.data_dir / "redis.url").read_text().strip().removeprefix("unix://")))
+
+
+def test_files_of_the_same_name_where_it_is_started_are_not_run(tmp_path: Path) -> None:
+    for name in ("api", "engine", "lua"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')")
+    command = [str(Path(sys.executable).parent / "stockade"), "up", "--port", "0", "--data-dir", "data"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("Stockade is ready at ")
+        process.terminate()
+
+
+def test_a_keeper_waits_for_a_redis_that_is_not_there_yet(tmp_path: Path) -> None:
+    more = {"STOCKADE_REDIS_URL": f"unix://{tmp_path}/redis.sock", "STOCKADE_JWT_SECRET": "x" * 32}
+    command = [sys.executable, "-m", "engine.cli", "keeper"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment(more), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert "waiting_for_redis" in process.stderr.readline()
+        process.terminate()
+        assert process.wait(10) == 0
+        process.stderr.read()
+
+
+def test_with_public_keys_for_tokens_no_secret_for_tokens_is_made(tmp_path: Path) -> None:
+    directory = DataDir(tmp_path)
+    directory.make_secrets({"STOCKADE_JWKS_FILE": "keys.json"})
+    words = (tmp_path / "secrets.env").read_text()
+    assert "STOCKADE_ID_SECRET=" in words
+    assert "STOCKADE_JWT_SECRET" not in words

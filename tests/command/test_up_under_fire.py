@@ -10,6 +10,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.command.service import Service, part, send, stockade
 from tests.waiting import wait_until
@@ -107,3 +112,57 @@ def _nothing_is_lost(service: Service, buyers: Buyers) -> None:
     assert verified.returncode == 0, verified
     report = json.loads(verified.stdout)
     assert (report["live"], report["problems"], report["still"]) == (made, [], True)
+
+
+def test_requests_under_way_in_a_killed_worker_end_with_one_reservation_each(start: Callable[..., Service]) -> None:
+    service = start(workers=1)
+    assert service.call("PUT", "/v1/skus/tee", {"on_hand": 100}, token=service.token("o", "ops")).status == 201
+    redis, worker = part(service.process, "valkey"), part(service.process, "worker")
+    sent = threading.Barrier(BUYERS + 1)
+    body = {"lines": [{"sku": "tee", "quantity": 1}]}
+
+    def cut_off_and_repeated(name: str) -> str:
+        token, connection = service.token(name, "customer"), service.connection()
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json", "Idempotency-Key": "k"}
+        connection.request("POST", "/v1/reservations", json.dumps(body), headers)
+        sent.wait()
+        with pytest.raises((OSError, http.client.HTTPException)):
+            connection.getresponse()
+        connection.close()
+        return str(wait_until(lambda: _reserved(service, body, token)))
+
+    before = _sockets(worker.pid)
+    os.kill(redis.pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(BUYERS) as pool:
+            answers = [pool.submit(cut_off_and_repeated, f"buyer-{number}") for number in range(BUYERS)]
+            sent.wait()
+            # Each request has its connection to the worker, and one to Redis, which one may have had before.
+            wait_until(lambda: _sockets(worker.pid) >= before + 2 * BUYERS - 1)
+            os.kill(worker.pid, signal.SIGKILL)
+            wait_until(lambda: not worker.alive)
+            os.kill(redis.pid, signal.SIGCONT)
+            assert len({answer.result() for answer in answers}) == BUYERS
+    finally:
+        os.kill(redis.pid, signal.SIGCONT)
+    shown = service.call("GET", "/v1/skus/tee", token=service.token("o", "ops")).document
+    assert (shown["available"], shown["reserved"]) == (100 - BUYERS, BUYERS)
+
+
+def _sockets(pid: int) -> int:
+    found = 0
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found += str(descriptor.readlink()).startswith("socket:")
+    return found
+
+
+def _reserved(service: Service, body: dict[str, Any], token: str) -> str:
+    connection = service.connection()
+    try:
+        answer = send(connection, "POST", "/v1/reservations", body, token=token, key="k")
+        return str(answer.document["id"]) if answer.status == 201 else ""
+    except (OSError, http.client.HTTPException):
+        return ""
+    finally:
+        connection.close()

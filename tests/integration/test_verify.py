@@ -94,6 +94,8 @@ TAMPERED: list[tuple[str, Tamper, str]] = [
     ),
     ("a counter below 0", sku("a", "available", -1), "range: SKU a has a counter below 0"),
     ("a counter that is no number", sku("a", "available", "many"), "counters: SKU a lacks a counter"),
+    ("a bound that is no number", sku("a", "next_release_ms", "soon"), "next_release: SKU a has next_release_ms"),
+    ("a seq that is no number", meta("seq", "many"), "ledger: seq is -1"),
     ("a counter gone", lambda s, _: s.redis.hdel(s.keys.sku("a"), "reserved"), "counters: SKU a lacks a counter"),
     ("a SKU gone", lambda s, _: s.redis.delete(s.keys.sku("a")), "holds: SKU a has reserved None"),
     ("a hold gone", lambda s, live: s.redis.delete(s.keys.reservation(live)), "holds: SKU a has reserved 4"),
@@ -137,9 +139,11 @@ def test_what_was_tampered_with_is_named(engine: Engine, live: str, tamper: Tamp
     assert report.still
 
 
-def test_a_trimmed_ledger_is_no_problem(engine: Engine, live: str) -> None:
-    engine.store.redis.xtrim(engine.store.keys.ledger, maxlen=3, approximate=False)
-    assert verify(engine.store).problems == ()
+@pytest.mark.parametrize("left", [3, 0])
+def test_events_cut_off_the_start_of_the_ledger_are_missed(engine: Engine, live: str, left: int) -> None:
+    seq = int(engine.store.meta()["seq"])
+    engine.store.redis.xtrim(engine.store.keys.ledger, maxlen=left, approximate=False)
+    assert verify(engine.store).problems == (f"ledger: events 1 to {seq - left} are missing",)
 
 
 def test_a_busy_store_is_not_still_without_a_pause_and_clean_with_one(engine: Engine, live: str) -> None:

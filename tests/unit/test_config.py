@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from engine.config import from_environment
-from engine.errors import ConfigurationError
+from engine.errors import ConfigurationError, StoreUnavailable
 from engine.store import check, client
 from tests import servers
 from tests.conftest import SECRETS, settings
@@ -94,6 +94,6 @@ def test_a_redis_that_may_evict_is_refused(kind: str) -> None:
 
 
 def test_a_redis_that_cannot_be_reached_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="Redis can't be reached") as refused:
+    with pytest.raises(StoreUnavailable, match="Redis can't be reached") as refused:
         check(client(settings(f"unix://{tmp_path}/nothing.sock")))
     assert "\n" not in str(refused.value)

@@ -657,7 +657,7 @@ def test_every_change_is_one_event_with_who_and_why(engine: Engine) -> None:
         ("withdraw", "ops", "", "broken"),
         ("pause", "ops", "", "fire"),
         ("resume", "ops", "", ""),
-        ("configure", "ops", "", ""),
+        ("configure", "ops", "", "name=Shoe"),
     ]
     assert [event.request_id for event in happened][:3] == ["", "q1", "q1"]
     assert happened[3].payment_id == "p1"
@@ -720,3 +720,25 @@ def test_whatever_happens_the_ledger_folds_to_the_counters(engine: Engine, seed:
     assert "inconsistent" not in refused
     assert {"lines_unavailable", "already_committed"} <= refused
     books.assert_right(engine)
+
+
+def test_what_is_due_does_not_stand_in_the_way_of_a_withdrawal_or_a_recount(fake_engine: Engine) -> None:
+    stock(fake_engine, "a", 2)
+    run_out(fake_engine.store, hold(fake_engine, "a=2").id)
+    assert fake_engine.stock.adjust("a", -1, OPS, "broken", NO_KEY).available == 1
+    run_out(fake_engine.store, hold(fake_engine, "a=1").id)
+    assert fake_engine.stock.configure("a", 0, {}, OPS, NO_KEY)[0].on_hand == 0
+
+
+def test_whoever_is_in_the_way_of_an_overdue_hold_the_ledger_says_that_expiry_ended_it(fake_engine: Engine) -> None:
+    stock(fake_engine, "a", 1)
+    for ask in (
+        lambda held: fake_engine.stock.availability(["a"], Origin("guest")),
+        lambda held: fake_engine.reservations.release(held, ANN),
+        lambda held: fake_engine.reservations.get(held, "ann"),
+    ):
+        held = hold(fake_engine, "a=1").id
+        run_out(fake_engine.store, held)
+        ask(held)
+        assert books.events(fake_engine.store)[-1].op == "expire"
+        assert books.events(fake_engine.store)[-1].actor == "expiry"
