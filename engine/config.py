@@ -36,10 +36,15 @@ class Settings:
     data_dir: Path
     default_hold_seconds: int
     retain_seconds: int
+    cart_ttl_seconds: int
     sweep_interval_ms: int
     redis_timeout_ms: int
     workers: int
     threads: int
+
+    @property
+    def cart_ttl_ms(self) -> int:
+        return self.cart_ttl_seconds * 1000
 
     @property
     def retain_ms(self) -> int:
@@ -79,6 +84,7 @@ def from_environment(environment: Mapping[str, str], *, secrets_required: bool =
             environment, "STOCKADE_DEFAULT_HOLD_SECONDS", MAX_HOLD_SECONDS, 1, MAX_HOLD_SECONDS
         ),
         retain_seconds=_whole(environment, "STOCKADE_RETAIN_SECONDS", MIN_RETAIN_SECONDS, MIN_RETAIN_SECONDS, 10**8),
+        cart_ttl_seconds=_whole(environment, "STOCKADE_CART_TTL_SECONDS", 604_800, 60, 10**8),
         sweep_interval_ms=_whole(environment, "STOCKADE_SWEEP_INTERVAL_MS", 250, 10, 250),
         redis_timeout_ms=_whole(environment, "STOCKADE_REDIS_TIMEOUT_MS", 2_000, 100, 60_000),
         workers=_whole(environment, "STOCKADE_WORKERS", os.cpu_count() or 1, 1, 256),

@@ -18,14 +18,23 @@ class NotFound(EngineError):
 
 
 class LinesUnavailable(EngineError):
-    """No reservation: at least one line can't be had. `lines` has a verdict for every line of the basket."""
+    """No reservation: at least one line can't be had. `lines` has a verdict for every line of the basket.
+
+    `standing` is the id of the reservation that the checkout of a cart would have replaced; it stands as it was.
+    """
 
     code = "lines_unavailable"
 
-    def __init__(self, lines: tuple[LineVerdict, ...]) -> None:
+    def __init__(self, lines: tuple[LineVerdict, ...], standing: str = "") -> None:
         refused = [f"{line.sku}: {line.verdict}" for line in lines if line.verdict != "ok"]
-        super().__init__("Not every line can be reserved: " + ", ".join(refused))
+        kept = f"; reservation {standing} stands" if standing else ""
+        super().__init__("Not every line can be reserved: " + ", ".join(refused) + kept)
         self.lines = lines
+        self.standing = standing
+
+
+class EmptyCart(EngineError):
+    code = "empty_cart"
 
 
 class InsufficientStock(EngineError):
@@ -45,13 +54,17 @@ class AlreadyCommitted(EngineError):
 
 
 class RefundRequired(EngineError):
-    """Money came for a hold that is gone, and so is the stock. On record in the ledger; final for this payment id."""
+    """Money came for a hold that is gone, and so is the stock; or (no `lines`) another payment has paid for it.
+
+    On record in the ledger; final for this payment id.
+    """
 
     code = "refund_required"
 
     def __init__(self, lines: tuple[MissingLine, ...]) -> None:
         gone = [f"{line.sku}: {line.requested} paid for, {line.available} available" for line in lines]
-        super().__init__("The hold had ended and its stock is gone: " + ", ".join(gone))
+        why = "The hold had ended and its stock is gone: " + ", ".join(gone)
+        super().__init__(why if lines else "Another payment has paid for it.")
         self.lines = lines
 
 

@@ -10,13 +10,16 @@ All keys of a partition share one hash tag, so that a basket is one atomic scrip
 |                              |        | limit_per_customer, sale_starts_ms, sale_ends_ms, paused                  |
 | `stk:{p0}:buyers:<sku>`      | hash   | user -> units held and bought, counted while the SKU has a limit          |
 | `stk:{p0}:rsv:<id>`          | hash   | state, user, lines, created_ms, deadline_ms, first_deadline_ms,           |
-|                              |        | request (its fingerprint), counted, payment_id, committed_ms, late, cancelled,          |
+|                              |        | request (its fingerprint), counted, cart, payment_id, committed_ms, late, cancelled,          |
 |                              |        | refund:<payment_id>; kept 24 h after its end                              |
 | `stk:{p0}:lease:<id>`        | string | `1`, with the hold's TTL: its end wakes the sweeper                       |
 | `stk:{p0}:deadlines`         | zset   | reservation id -> deadline_ms, exactly the live holds                     |
 | `stk:{p0}:op:<id>`           | string | fingerprint and answer of a call that must not happen twice; 24 h         |
+| `stk:{p0}:checkout:<cart>`   | string | id of the latest reservation made from this cart; 24 h                    |
 | `stk:{p0}:ledger`            | stream | one event per change, entry id `<epoch>-<seq>`                            |
 | `stk:{p0}:keeper`            | string | name of a keeper that is alive; 3 s                                       |
+| `stk:cart:{<id>}`            | hash   | created_ms, user (once bound), sku:<sku> -> units, bought:<reservation>;  |
+|                              |        | outside the partitions, because a cart never touches stock; 7 days        |
 
 `lines` is text: `sku=quantity sku=quantity`. Times are milliseconds since 1970 by the clock of Redis.
 `next_release_ms` is never later than the earliest deadline among the live holds of the SKU; it may be earlier.
@@ -73,6 +76,12 @@ class Keys:
 
     def operation(self, operation_id: str) -> str:
         return f"{self.prefix}op:{operation_id}"
+
+    def checkout(self, cart_id: str) -> str:
+        return f"{self.prefix}checkout:{cart_id}"
+
+    def cart(self, cart_id: str) -> str:
+        return f"stk:cart:{{{cart_id}}}"
 
     def hold(self, reservation_id: str) -> list[str]:
         """The keys of one live hold, in the order in which every script takes them."""

@@ -6,5 +6,6 @@ SKU_PATTERN = r"[A-Za-z0-9._:-]{1,64}"
 MOST_ON_HAND = 1_000_000_000
 MOST_LINES = 200
 MOST_QUANTITY = 1_000_000
+MOST_IN_BATCH = 500
 MAX_HOLD_SECONDS = 900
 """No reservation lives longer after its checkout began; the scripts enforce it as well."""

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from engine.errors import NotFound
 from engine.ids import once
-from engine.scripts import OrderChanged, Scripts
+from engine.replies import OrderChanged
+from engine.scripts import Scripts
 from engine.states import State
 from engine.store import Record, Store
 from engine.values import Line, Operation, Order, Origin, summed, unpacked

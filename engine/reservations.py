@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from engine.errors import Inconsistent, LinesUnavailable, NotFound
+from engine.errors import EngineError, IdempotencyKeyReused, Inconsistent, LinesUnavailable, NotFound
 from engine.expiry import ACTOR, Expiry
 from engine.ids import DerivedIds, once, random_id
-from engine.scripts import Due, Refused, Scripts
+from engine.replies import Claim, Due, Moved, Refused, Reserved
+from engine.scripts import Scripts
 from engine.states import State, Verdict
 from engine.store import Record, Store
 from engine.values import Line, LineVerdict, Operation, Order, Origin, Reservation, summed
 
 
 class Reservations:
-    def __init__(self, store: Store, scripts: Scripts, expiry: Expiry, ids: DerivedIds) -> None:
+    def __init__(self, store: Store, scripts: Scripts, expiry: Expiry, ids: DerivedIds, retain_ms: int) -> None:
         self._store = store
         self._scripts = scripts
         self._expiry = expiry
         self._ids = ids
+        self._retain_ms = retain_ms
 
     def reserve(
         self,
@@ -38,28 +40,103 @@ class Reservations:
             LinesUnavailable: at least one line can't be had; has a verdict for each.
             IdempotencyKeyReused: the key came before with another fingerprint.
         """
-        basket = summed(lines)
+        claim = self.claim(origin, lines, hold_seconds, idempotency_key, fingerprint)
+        reservation = self.decide(claim, self._scripts.reserve(claim))
+        assert reservation is not None
+        return reservation
+
+    def reserve_all(self, claims: Sequence[Claim]) -> list[Reservation | EngineError]:
+        """Decide each claim on its own; those that need nothing to be expired first share one round trip."""
+        answers: list[Reservation | EngineError] = []
+        for claim, reply in zip(claims, self._scripts.reserve_all(claims), strict=True):
+            try:
+                if isinstance(reply, EngineError):
+                    raise reply
+                reservation = self.decide(claim, reply)
+                assert reservation is not None
+                answers.append(reservation)
+            except EngineError as error:
+                answers.append(error)
+        return answers
+
+    def remember(self, operation: Operation) -> None:
+        """Keep the fingerprint of a call of many parts, which has no single answer.
+
+        Raises:
+            IdempotencyKeyReused: the same key came before with another fingerprint.
+        """
+        if operation.fingerprint and not self._store.remember(operation, self._retain_ms):
+            raise IdempotencyKeyReused
+
+    def claim(
+        self, origin: Origin, lines: Sequence[Line], hold_seconds: int, idempotency_key: str, fingerprint: str
+    ) -> Claim:
+        """What `reserve` asks for. Its id is derived from caller, user and idempotency key, if there is one."""
         reservation_id = random_id()
         if idempotency_key:
             reservation_id = self._ids.of("reserve", origin.actor, origin.user, idempotency_key)
-        while True:
-            reply = self._scripts.reserve(reservation_id, origin, basket, hold_seconds * 1000, fingerprint)
-            if not isinstance(reply, Refused):
-                break
-            if not (reply.due and self._expiry.settle([line.sku for line in basket], reply.now_ms, origin.request_id)):
-                raise LinesUnavailable(self._with_next_releases(reply))
+        return Claim(reservation_id, origin, summed(lines), hold_seconds * 1000, fingerprint)
+
+    def repeated(self, claim: Claim) -> Reservation | None:
+        """The first answer to this claim, if it was made before.
+
+        Raises:
+            IdempotencyKeyReused: the claim's key came before with another fingerprint.
+        """
+        record = self._store.record(claim.id) if claim.fingerprint else None
+        if record is None:
+            return None
+        if record.fields.get("request") != claim.fingerprint:
+            raise IdempotencyKeyReused
+        first_ms = int(record.fields.get("first_deadline_ms", record.fields["deadline_ms"]))
+        return replace(_reservation(record), state=State.RESERVED, deadline_ms=first_ms, replayed=True)
+
+    def check_out(self, claim: Claim, lines: tuple[Line, ...], cart_id: str, latest: str) -> Reservation | None:
+        """Make the claim for a cart whose latest reservation was `latest`, replacing that one if it lives.
+
+        Returns: None if another checkout of the cart came first.
+
+        Raises:
+            LinesUnavailable: at least one line can't be had; what was reserved before stands.
+        """
+        before = self._store.record(latest) if latest else None
+        live = before if before and before.fields["state"] == State.RESERVED else None
+        whole = replace(claim, lines=lines, cart_id=cart_id, latest=latest, replaces=live)
+        return self.decide(whole, self._scripts.reserve(whole))
+
+    def decide(self, claim: Claim, reply: Reserved | Refused | Moved) -> Reservation | None:
+        """Ask again as long as a refusal may be due to holds whose time has run out, after ending these.
+
+        Returns: None if another checkout of the cart came first.
+
+        Raises:
+            LinesUnavailable: at least one line can't be had.
+        """
+        nothing_due = False
+        while isinstance(reply, Refused):
+            if nothing_due or not reply.due:
+                raise LinesUnavailable(self._with_next_releases(reply), self._standing(claim, reply.now_ms))
+            # Where nothing is due any more, others may have ended it since that reply: the next one is believed.
+            skus = [line.sku for line in claim.lines]
+            nothing_due = not self._expiry.settle(skus, reply.now_ms, claim.origin.request_id)
+            reply = self._scripts.reserve(claim)
+        if isinstance(reply, Moved):
+            return None
+        lines = claim.lines
+        if reply.replayed and claim.cart_id:
+            lines = self._record(claim.id, claim.origin.user).lines
         return Reservation(
-            id=reservation_id,
+            id=claim.id,
             state=State.RESERVED,
-            user=origin.user,
-            lines=basket,
+            user=claim.origin.user,
+            lines=lines,
             created_ms=reply.created_ms,
             deadline_ms=reply.deadline_ms,
             replayed=reply.replayed,
         )
 
-    def get(self, reservation_id: str, user: str) -> Reservation:
-        """Show a reservation; one whose time has run out is ended first.
+    def get(self, reservation_id: str, user: str | None) -> Reservation:
+        """Show a reservation of `user` (None: anybody's will do); one whose time has run out is ended first.
 
         Raises:
             NotFound: unknown, or another user's.
@@ -83,13 +160,13 @@ class Reservations:
         held = replace(_reservation(record), state=State.RESERVED, deadline_ms=extended.deadline_ms)
         return replace(held, replayed=extended.replayed)
 
-    def release(self, reservation_id: str, origin: Origin, reason: str = "") -> Reservation:
-        """Give `origin.user`'s hold back. Repeatable: a hold that ended stays as it ended.
+    def release(self, reservation_id: str, origin: Origin, reason: str = "", *, anybody: bool = False) -> Reservation:
+        """Give `origin.user`'s hold back (or `anybody`'s). Repeatable: a hold that ended stays as it ended.
 
         Raises:
             AlreadyCommitted: it is paid for.
         """
-        record = self._record(reservation_id, origin.user)
+        record = self._record(reservation_id, None if anybody else origin.user)
         state = self._scripts.release(record, origin, reason)
         while isinstance(state, Due):
             if {"inconsistent", "wrong_keys"} & set(
@@ -100,7 +177,7 @@ class Reservations:
         return replace(_reservation(record), state=state)
 
     def commit(self, reservation_id: str, origin: Origin, payment_id: str, operation: Operation) -> Order:
-        """Turn the hold into an order. The same payment id again gives the same answer.
+        """Turn the hold into an order. The same payment id again gives the same answer. Its cart, if any, is emptied.
 
         Whether the hold still lives is decided by the clock of Redis. If not, the stock is taken again if it's free.
 
@@ -114,7 +191,7 @@ class Reservations:
             if settled:
                 raise Inconsistent("The hold is due, but refuses to end")
             settled = not self._expiry.settle(record.skus, reply.now_ms, origin.request_id)
-        return Order(
+        order = Order(
             id=record.id,
             user=record.fields["user"],
             reservation_state=State.COMMITTED,
@@ -124,12 +201,22 @@ class Reservations:
             late=reply.late,
             replayed=reply.replayed,
         )
+        if cart_id := record.fields.get("cart"):
+            self._scripts.empty_cart(cart_id, order)
+        return order
 
     def _record(self, reservation_id: str, user: str | None) -> Record:
         record = self._store.record(reservation_id)
         if record is None or user not in (None, record.fields["user"]):
             raise NotFound("No such reservation")
         return record
+
+    def _standing(self, claim: Claim, now_ms: int) -> str:
+        """The id of the reservation that a refused claim would have replaced, if that one lives: it may have ended since."""
+        record = self._store.record(claim.replaces.id) if claim.replaces else None
+        if record is None or record.fields["state"] != State.RESERVED:
+            return ""
+        return record.id if int(record.fields["deadline_ms"]) > now_ms else ""
 
     def _with_next_releases(self, refused: Refused) -> tuple[LineVerdict, ...]:
         may_return = (Verdict.ALL_HELD, Verdict.INSUFFICIENT)

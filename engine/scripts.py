@@ -1,14 +1,12 @@
-"""One typed method for each file in lua/. Only this module orders KEYS and ARGV and reads replies.
+"""One typed method for each file in lua/. Only this module orders KEYS and ARGV; `engine.replies` reads the answers.
 
 Every script is atomic, checks everything before it writes, and gives the same answer when it runs twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any, NoReturn
 
 from redis import Redis
 from redis.commands.core import Script
@@ -16,56 +14,28 @@ from redis.commands.core import Script
 from engine import errors
 from engine.config import Settings
 from engine.keys import LAYOUT, Keys
-from engine.limits import MOST_ON_HAND
-from engine.states import State, Verdict
+from engine.limits import MOST_LINES, MOST_ON_HAND
+from engine.replies import (
+    Claim,
+    Committed,
+    Due,
+    Extended,
+    Moved,
+    OrderChanged,
+    Refused,
+    Reply,
+    Reserved,
+    fields_of,
+    missing_lines,
+    refuse,
+    reserved,
+    reserved_or_error,
+)
+from engine.states import State
 from engine.store import Record, answering, sku_from
-from engine.values import Line, LineVerdict, MissingLine, Operation, Origin, Sku, unpacked
+from engine.values import Line, Operation, Order, Origin, Sku, unpacked
 
-Reply = list[Any]
 Words = list[str | int]
-
-
-@dataclass(frozen=True)
-class Reserved:
-    created_ms: int
-    deadline_ms: int
-    replayed: bool
-
-
-@dataclass(frozen=True)
-class Refused:
-    """`due`: holds whose time has run out by `now_ms` may be in the way."""
-
-    now_ms: int
-    due: bool
-    lines: tuple[LineVerdict, ...]
-
-
-@dataclass(frozen=True)
-class Due:
-    """Holds that are due by `now_ms` must be expired before the call can be decided."""
-
-    now_ms: int
-
-
-@dataclass(frozen=True)
-class Extended:
-    deadline_ms: int
-    replayed: bool
-
-
-@dataclass(frozen=True)
-class Committed:
-    committed_ms: int
-    late: bool
-    replayed: bool
-
-
-@dataclass(frozen=True)
-class OrderChanged:
-    state: State
-    cancelled: tuple[Line, ...]
-    replayed: bool
 
 
 class Scripts:
@@ -84,20 +54,32 @@ class Scripts:
         reply = self._run("open", [keys.meta, keys.ledger, keys.deadlines, keys.skus], [LAYOUT])
         return str(reply[1]) if reply[0] == "ready" else str(reply[0])
 
-    def reserve(
-        self, reservation_id: str, origin: Origin, lines: Sequence[Line], hold_ms: int, fingerprint: str
-    ) -> Reserved | Refused:
-        keys = [self._keys.meta, self._keys.ledger, *self._keys.hold(reservation_id)]
-        keys += self._keys.skus_and_buyers(line.sku for line in lines)
-        arguments: Words = [reservation_id, origin.user, origin.actor, origin.request_id, hold_ms, fingerprint]
-        arguments += [value for line in lines for value in (line.sku, line.quantity)]
-        match self._run("reserve", keys, arguments):
-            case ["reserved" | "replayed" as status, created_ms, deadline_ms]:
-                return Reserved(created_ms, deadline_ms, status == "replayed")
-            case ["lines_unavailable", now_ms, due, *values]:
-                return Refused(now_ms, bool(due), tuple(_verdicts(values)))
-            case reply:
-                _refuse(reply)
+    def reserve(self, claim: Claim) -> Reserved | Refused | Moved:
+        keys, arguments = self._reserve_call(claim)
+        return reserved(self._run("reserve", keys, arguments))
+
+    def reserve_all(self, claims: Sequence[Claim]) -> list[Reserved | Refused | Moved | errors.EngineError]:
+        """Each claim on its own, all of them in one round trip."""
+        with answering():
+            pipe = self._redis.pipeline(transaction=False)
+            for claim in claims:
+                keys, arguments = self._reserve_call(claim)
+                self._scripts["reserve"](keys, arguments, client=pipe)
+            replies: list[Reply] = pipe.execute()
+        return [reserved_or_error(reply) for reply in replies]
+
+    def _reserve_call(self, claim: Claim) -> tuple[list[str], Words]:
+        origin, keys = claim.origin, [self._keys.meta, self._keys.ledger, *self._keys.hold(claim.id)]
+        keys += self._keys.skus_and_buyers(line.sku for line in claim.lines)
+        if claim.cart_id:
+            keys.append(self._keys.checkout(claim.cart_id))
+        if claim.replaces:
+            keys += [self._keys.reservation(claim.replaces.id), self._keys.lease(claim.replaces.id)]
+            keys += self._keys.skus_and_buyers(claim.replaces.skus)
+        arguments: Words = [claim.id, origin.user, origin.actor, origin.request_id, claim.hold_ms, claim.fingerprint]
+        arguments += [claim.cart_id, claim.replaces.id if claim.replaces else claim.latest, self._settings.retain_ms]
+        arguments += [value for line in claim.lines for value in (line.sku, line.quantity)]
+        return keys, arguments
 
     def extend(self, record: Record, origin: Origin, hold_ms: int, operation: Operation) -> Extended:
         keys = [self._keys.meta, self._keys.ledger, *self._keys.hold(record.id), self._keys.operation(operation.id)]
@@ -116,7 +98,7 @@ class Scripts:
             case ["replayed", "extended", deadline_ms]:
                 return Extended(deadline_ms, replayed=True)
             case reply:
-                _refuse(reply)
+                refuse(reply)
 
     def release(self, record: Record, origin: Origin, reason: str) -> State | Due:
         keys = self._hold_keys(record.id, record.skus)
@@ -130,7 +112,7 @@ class Scripts:
             case ["due", now_ms]:
                 return Due(now_ms)
             case reply:
-                _refuse(reply)
+                refuse(reply)
 
     def expire(self, holds: Sequence[tuple[str, Sequence[str]]], origin: Origin) -> list[str]:
         """End the holds (id, SKUs) whose time has run out, in one round trip.
@@ -168,9 +150,9 @@ class Scripts:
             case ["due", now_ms]:
                 return Due(now_ms)
             case ["refund_required", missing]:
-                raise errors.RefundRequired(tuple(_missing(missing)))
+                raise errors.RefundRequired(tuple(missing_lines(missing)))
             case reply:
-                _refuse(reply)
+                refuse(reply)
 
     def cancel(
         self, record: Record, origin: Origin, reason: str, lines: Sequence[Line], operation: Operation
@@ -193,7 +175,7 @@ class Scripts:
             case ["not_in_order", sku]:
                 raise errors.ValidationFailed({"lines": [f"The order has not that many of {sku} left."]})
             case reply:
-                _refuse(reply)
+                refuse(reply)
 
     def fulfil(self, record: Record, origin: Origin, operation: Operation) -> OrderChanged:
         keys = [
@@ -211,7 +193,7 @@ class Scripts:
             case ["replayed", "fulfilled", cancelled]:
                 return OrderChanged(State.FULFILLED, unpacked(cancelled), replayed=True)
             case reply:
-                _refuse(reply)
+                refuse(reply)
 
     def adjust(self, sku: str, delta: int, origin: Origin, reason: str, operation: Operation) -> Sku:
         """Needs an operation: without one, sending it twice would adjust twice."""
@@ -220,15 +202,15 @@ class Scripts:
         arguments += [operation.fingerprint, self._settings.retain_ms, MOST_ON_HAND]
         match self._run("adjust", keys, arguments):
             case ["adjusted", *values]:
-                return sku_from(sku, _fields(values))
+                return sku_from(sku, fields_of(values))
             case ["replayed", "adjusted", *values]:
-                return sku_from(sku, _fields(values), replayed=True)
+                return sku_from(sku, fields_of(values), replayed=True)
             case ["insufficient_stock", available]:
                 raise errors.InsufficientStock(f"{sku} has {available} available; {-delta} can't be taken from it")
             case ["on_hand_too_large", most]:
                 raise errors.ValidationFailed({"delta": [f"It would take on_hand above {most}."]})
             case reply:
-                _refuse(reply)
+                refuse(reply)
 
     def configure(
         self, sku: str, on_hand: int | None, attributes: dict[str, str], origin: Origin, operation: Operation
@@ -246,9 +228,9 @@ class Scripts:
         arguments += [word for pair in attributes.items() for word in pair]
         match self._run("configure", keys, arguments):
             case ["created" | "changed" as status, *values]:
-                return sku_from(sku, _fields(values)), status == "created"
+                return sku_from(sku, fields_of(values)), status == "created"
             case ["replayed", status, *values]:
-                return sku_from(sku, _fields(values)), status == "created"
+                return sku_from(sku, fields_of(values)), status == "created"
             case ["stock_below_claims", claims]:
                 raise errors.StockBelowClaims(
                     f"{claims} units of {sku} are reserved or allocated; on_hand can't be less"
@@ -256,14 +238,52 @@ class Scripts:
             case ["sale_ends_before_it_starts"]:
                 raise errors.ValidationFailed({"sale_ends_at": ["Must be later than sale_starts_at."]})
             case reply:
-                _refuse(reply)
+                refuse(reply)
 
     def selling(self, paused: bool, reason: str, origin: Origin) -> None:
         reply = self._run(
             "selling", [self._keys.meta, self._keys.ledger], [int(paused), reason, origin.actor, origin.request_id]
         )
         if reply != ["set"]:
-            _refuse(reply)
+            refuse(reply)
+
+    def refund(self, order_id: str, origin: Origin, payment_id: str) -> bool:
+        """Put on record that a payment must be given back, because another one has paid for the order.
+
+        Returns: False if it is this payment that has paid for it, after all.
+        """
+        keys = [self._keys.meta, self._keys.ledger, self._keys.reservation(order_id)]
+        match self._run("refund", keys, [order_id, payment_id, origin.actor, origin.request_id]):
+            case ["refund_required"]:
+                return True
+            case ["committed"]:
+                return False
+            case reply:
+                refuse(reply)
+
+    def put_line(self, cart_id: str, user: str, line: Line) -> None:
+        """A quantity of 0 takes the line out."""
+        arguments: Words = [line.sku, line.quantity, user, MOST_LINES, self._settings.cart_ttl_ms]
+        match self._run("put_line", [self._keys.cart(cart_id)], arguments):
+            case ["put"]:
+                return
+            case ["not_found"]:
+                raise errors.NotFound("No such cart")
+            case ["too_many_lines"]:
+                raise errors.ValidationFailed({"sku": [f"A cart has at most {MOST_LINES} lines."]})
+            case reply:
+                refuse(reply)
+
+    def bind_cart(self, cart_id: str, user: str) -> None:
+        reply = self._run("bind_cart", [self._keys.cart(cart_id)], [user, self._settings.cart_ttl_ms])
+        if reply != ["bound"]:
+            raise errors.NotFound("No such cart")
+
+    def empty_cart(self, cart_id: str, order: Order) -> None:
+        """A cart that is gone is empty enough."""
+        arguments: Words = [order.id, self._settings.cart_ttl_ms]
+        arguments += [value for line in order.lines for value in (line.sku, line.quantity)]
+        self._run("empty_cart", [self._keys.cart(cart_id)], arguments)
 
     def _hold_keys(self, reservation_id: str, skus: Sequence[str]) -> list[str]:
         hold = [self._keys.meta, self._keys.ledger, *self._keys.hold(reservation_id)]
@@ -283,46 +303,3 @@ def sources() -> list[tuple[str, str]]:
         if path.name.endswith(".lua")
     ]
     return sorted(found)
-
-
-REFUSALS: dict[str, type[errors.EngineError]] = {
-    error.code: error
-    for error in (
-        errors.Closed,
-        errors.NotFound,
-        errors.IdempotencyKeyReused,
-        errors.ReservationExpired,
-        errors.AlreadyCommitted,
-    )
-}
-"""Statuses that mean the same from every script and need no more words."""
-
-
-def _refuse(reply: Reply) -> NoReturn:
-    match reply:
-        case ["wrong_keys"]:
-            raise errors.Inconsistent("The reservation's lines are not those that were just read")
-        case ["inconsistent", sku]:
-            raise errors.Inconsistent(f"The counters of {sku} are below what this reservation has of it")
-        case ["invalid_transition", state]:
-            raise errors.InvalidTransition(f"It is {state}; that can't follow.")
-        case [status, *_]:
-            raise REFUSALS[status]
-    raise AssertionError(reply)
-
-
-def _fields(values: Sequence[str]) -> dict[str, str]:
-    return dict(zip(values[::2], values[1::2], strict=True))
-
-
-def _verdicts(values: Sequence[Any]) -> Iterator[LineVerdict]:
-    for at in range(0, len(values), 6):
-        sku, requested, available, verdict, max_reservable, next_release_ms = values[at : at + 6]
-        yield LineVerdict(sku, requested, available, Verdict(verdict), max_reservable, next_release_ms)
-
-
-def _missing(text: str) -> Iterator[MissingLine]:
-    for word in text.split():
-        sku, _, counts = word.rpartition("=")
-        requested, _, available = counts.partition("/")
-        yield MissingLine(sku, int(requested), int(available))

@@ -26,7 +26,7 @@ from redis.retry import Retry
 from engine.config import Settings
 from engine.errors import ConfigurationError, Inconsistent, StoreUnavailable
 from engine.keys import Keys
-from engine.values import Event, Line, Sku, unpacked
+from engine.values import Event, Line, Operation, Sku, unpacked
 
 RETRIES = 2
 """Of a call without an answer. Safe, because every script gives the same answer when it runs twice."""
@@ -215,6 +215,58 @@ class Store:
             (reservation_id, int(deadline_ms), _skus(text or ""))
             for (reservation_id, deadline_ms), text in zip(page, lines, strict=True)
         ]
+
+    def cart(self, cart_id: str) -> dict[str, str]:
+        """A cart's hash, empty if there is none."""
+        with answering():
+            fields: dict[str, str] = self.redis.hgetall(self.keys.cart(cart_id))
+        return fields
+
+    def create_cart(self, cart_id: str, user: str, ttl_ms: int) -> bool:
+        """Returns: False if there was one of this id."""
+        owner, created_ms = {"user": user} if user else {}, self.now_ms()
+        with answering():
+            pipe = self.redis.pipeline(transaction=True)
+            pipe.hsetnx(self.keys.cart(cart_id), "created_ms", created_ms)
+            if owner:
+                pipe.hset(self.keys.cart(cart_id), mapping=owner)
+            pipe.pexpire(self.keys.cart(cart_id), ttl_ms)
+            created: int = pipe.execute()[0]
+        return created == 1
+
+    def touch_cart(self, cart_id: str, ttl_ms: int) -> None:
+        with answering():
+            self.redis.pexpire(self.keys.cart(cart_id), ttl_ms)
+
+    def delete_cart(self, cart_id: str) -> None:
+        with answering():
+            self.redis.delete(self.keys.cart(cart_id))
+
+    def latest_checkout(self, cart_id: str) -> str:
+        """The id of the latest reservation made from the cart, '' if there is none."""
+        with answering():
+            return str(self.redis.get(self.keys.checkout(cart_id)) or "")
+
+    def allowed(self, user: str, skus: Sequence[str]) -> dict[str, int]:
+        """How many units of each SKU the user may still reserve; SKUs without a limit are left out.
+
+        Below 0 where the limit was lowered under what the user holds and bought.
+        """
+        with answering():
+            pipe = self.redis.pipeline(transaction=False)
+            for sku in skus:
+                pipe.hget(self.keys.sku(sku), "limit_per_customer")
+                pipe.hget(self.keys.buyers(sku), user)
+            replies = pipe.execute()
+        pairs = zip(skus, replies[::2], replies[1::2], strict=True)
+        return {sku: int(limit) - int(counted or 0) for sku, limit, counted in pairs if limit}
+
+    def remember(self, operation: Operation, keep_ms: int) -> bool:
+        """Keep an operation's fingerprint. Returns: False if its id is known with another one."""
+        key, text = self.keys.operation(operation.id), f"{operation.fingerprint} []"
+        with answering():
+            known = self.redis.set(key, text, px=keep_ms, nx=True, get=True)
+        return known in (None, text)
 
     def keeper_alive(self) -> bool:
         with answering():

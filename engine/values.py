@@ -124,6 +124,24 @@ class SkuAvailability:
 
 
 @dataclass(frozen=True)
+class CartLine:
+    """`fulfillable`: a checkout could have it now, the units that this cart's own live hold has included."""
+
+    sku: str
+    quantity: int
+    available: int
+    status: Availability
+    fulfillable: bool
+
+
+@dataclass(frozen=True)
+class Cart:
+    id: str
+    lines: tuple[CartLine, ...]
+    replayed: bool = False
+
+
+@dataclass(frozen=True)
 class Selling:
     paused: bool
     reason: str

@@ -13,6 +13,7 @@
 -- ARGV[6] keep_ms      milliseconds to keep the answer
 -- Returns, in order of precedence:
 --   {'closed'}
+--   {'bad_request'}                  a hold_ms that is no whole number from 1
 --   {'idempotency_key_reused'}
 --   {'replayed', 'extended', deadline_ms}
 --   {'not_found'}
@@ -32,6 +33,7 @@ local meta = redis.call('HMGET', meta_key, 'gate', 'epoch', 'seq', 'clock_ms')
 if meta[1] ~= 'open' then return {'closed'} end
 local time = redis.call('TIME')
 local now_ms = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(meta[4]))
+if hold_ms < 1 or hold_ms % 1 ~= 0 then return {'bad_request'} end
 local done = fingerprint ~= '' and redis.call('GET', operation_key)
 if done then
   local space = string.find(done, ' ', 1, true)

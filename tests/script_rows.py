@@ -20,6 +20,7 @@ from tests.books import Counters
 
 KEYS = Keys()
 SOURCES = dict(sources())
+CART = KEYS.cart("c1")
 DAY_MS = 86_400_000
 FAR_MS = 4_000_000_000_000
 
@@ -111,7 +112,33 @@ def reserve(
     lines: str, reservation_id: str = "r1", user: str = "ann", hold_ms: int = 900_000, request: str = ""
 ) -> Call:
     keys = hold_keys(reservation_id) + KEYS.skus_and_buyers(skus_of(lines))
-    return Call("reserve", keys, [reservation_id, user, user, "q", hold_ms, request, *words_of(lines)])
+    return Call("reserve", keys, [reservation_id, user, user, "q", hold_ms, request, "", "", DAY_MS, *words_of(lines)])
+
+
+def check_out(lines: str, reservation_id: str, latest: str = "", replaced: str | None = None, **more: Any) -> Call:
+    """The checkout of cart c1, whose latest hold was read as `latest`, with the lines `replaced`."""
+    plain = reserve(lines, reservation_id, **more)
+    keys = [*plain.keys, KEYS.checkout("c1")]
+    if replaced is not None:
+        keys += [KEYS.reservation(latest), KEYS.lease(latest), *KEYS.skus_and_buyers(skus_of(replaced))]
+    return Call("reserve", keys, [*plain.arguments[:6], "c1", latest, *plain.arguments[8:]])
+
+
+def refund(payment: str = "p1", reservation_id: str = "r1") -> Call:
+    keys = [KEYS.meta, KEYS.ledger, KEYS.reservation(reservation_id)]
+    return Call("refund", keys, [reservation_id, payment, "shop", "q"])
+
+
+def put_line(line: str, most: int = 200, user: str = "") -> Call:
+    return Call("put_line", [CART], [*words_of(line), user, most, DAY_MS])
+
+
+def bind_cart(user: str = "ann") -> Call:
+    return Call("bind_cart", [CART], [user, DAY_MS])
+
+
+def empty_cart(lines: str = "a=2", order_id: str = "r1") -> Call:
+    return Call("empty_cart", [CART], [order_id, DAY_MS, *words_of(lines)])
 
 
 def extend(lines: str = "a=2", reservation_id: str = "r1", hold_ms: int = 300_000, request: str = "") -> Call:
@@ -184,6 +211,11 @@ def leave_only_the_ledger(store: Store) -> None:
     store.redis.delete(KEYS.meta)
 
 
+def at(now_ms: int) -> Step:
+    """Set the clock, which must be later than the real one."""
+    return put(KEYS.meta, "clock_ms", now_ms)
+
+
 CLOSED = put(KEYS.meta, "gate", "closed")
 PAUSED = selling(1)
 HELD = (stock(5), reserve("a=2"))
@@ -198,6 +230,10 @@ TAKEN = (*EXPIRED, reserve("a=4", "r2"))
 REFUNDED = (*TAKEN, commit())
 TWO_LINES = (stock(5), stock(5, sku="b"), reserve("a=2 b=1"))
 TWO_PAID = (*TWO_LINES, commit("a=2 b=1"))
+A_CART = (put(CART, "created_ms", 1),)
+CART_OF_TWO = (*A_CART, put_line("a=3"), put_line("b=1"))
+CHECKED_OUT = (stock(5), check_out("a=2", "r1"))
+CHECKED_OUT_AND_DUE = (*CHECKED_OUT, run_out())
 TOO_FEW_RESERVED = put(KEYS.sku("a"), "reserved", 1, "available", 4)
 TOO_FEW_ALLOCATED = put(KEYS.sku("a"), "allocated", 1, "available", 4)
 
@@ -211,6 +247,14 @@ def verdict(text: str, due: int = 0) -> list[str | int | EllipsisType]:
 
 RESERVE = [
     Row("reserve is closed", (stock(5), CLOSED), reserve("a=2"), ["closed"]),
+    Row("reserve no unit", (stock(5),), reserve("a=0"), ["bad_request"]),
+    Row("reserve fewer than none", (stock(5),), reserve("a=-1"), ["bad_request"]),
+    Row("reserve half a unit", (stock(5),), reserve("a=1.5"), ["bad_request"]),
+    Row("reserve something", (stock(5),), reserve("a=some"), ["bad_request"]),
+    Row("reserve nothing", (stock(5),), reserve(""), ["bad_request"]),
+    Row("reserve for no time", (stock(5),), reserve("a=1", hold_ms=0), ["bad_request"]),
+    Row("extend for no time", HELD, extend(hold_ms=0), ["bad_request"]),
+    Row("extend for less than no time", HELD, extend(hold_ms=-5), ["bad_request"]),
     Row("reserve is closed without meta", (lambda store: store.redis.flushall(),), reserve("a=2"), ["closed"]),
     Row(
         "reserve with a key that came with another request",
@@ -297,6 +341,302 @@ RESERVE = [
         reserve("a=3", "r2", user="bob"),
         ["reserved", ANY, ANY],
         End({"a": (0, 5, 0, 5)}, buyers={"a": {"ann": "2", "bob": "3"}}, events=(("reserve", "a=3", ""),)),
+    ),
+]
+
+CHECK_OUT = [
+    Row("check out is closed", (*CHECKED_OUT, CLOSED), check_out("a=1", "r2", "r1", "a=2"), ["closed"]),
+    Row(
+        "check out with a key that came with another request",
+        (stock(5), check_out("a=2", "r1", request="7")),
+        check_out("a=2", "r1", request="8"),
+        ["idempotency_key_reused"],
+    ),
+    Row("check out is replayed", CHECKED_OUT, check_out("a=2", "r1"), ["replayed", ANY, ANY]),
+    Row(
+        "check out is replayed after it was replaced",
+        (*CHECKED_OUT, check_out("a=1", "r2", "r1", "a=2")),
+        check_out("a=2", "r1"),
+        ["replayed", ANY, ANY],
+    ),
+    Row(
+        "a replacement is replayed",
+        (*CHECKED_OUT, check_out("a=1", "r2", "r1", "a=2", request="7")),
+        check_out("a=1", "r2", "r1", "a=2", request="7"),
+        ["replayed", ANY, ANY],
+    ),
+    Row("check out when another one came first", CHECKED_OUT, check_out("a=1", "r2"), ["moved"]),
+    Row("check out when the latest one is forgotten", (stock(5),), check_out("a=1", "r2", "r1"), ["moved"]),
+    Row(
+        "check out when another one came between",
+        (*CHECKED_OUT, check_out("a=1", "r2", "r1", "a=2")),
+        check_out("a=3", "r3", "r1", "a=2"),
+        ["moved"],
+    ),
+    Row(
+        "replace with the keys of another SKU",
+        (*CHECKED_OUT, stock(5, sku="b")),
+        check_out("a=1", "r2", "r1", "b=2"),
+        ["wrong_keys"],
+    ),
+    Row("replace with too few keys", CHECKED_OUT, check_out("a=1", "r2", "r1", ""), ["wrong_keys"]),
+    Row(
+        "replace with counters that are too low",
+        (*CHECKED_OUT, TOO_FEW_RESERVED),
+        check_out("a=1", "r2", "r1", "a=2"),
+        ["inconsistent", "a"],
+    ),
+    Row(
+        "replace by more than there is: the old one stands",
+        CHECKED_OUT,
+        check_out("a=6", "r2", "r1", "a=2"),
+        verdict("a 6 5 insufficient 5 ?"),
+    ),
+    Row(
+        "replace by what others hold: the old one stands",
+        (*CHECKED_OUT, stock(1, sku="b"), reserve("b=1", "r9")),
+        check_out("a=2 b=1", "r2", "r1", "a=2"),
+        [*verdict("a 2 5 ok 5 ?"), "b", 1, 0, "all_held", 0, ANY],
+    ),
+    Row(
+        "replace after a pause: the old one stands",
+        (*CHECKED_OUT, PAUSED),
+        check_out("a=1", "r2", "r1", "a=2"),
+        verdict("a 1 5 paused 0 ?"),
+    ),
+    Row(
+        "replace over the limit: only what is counted of the old one is free",
+        (stock(9, "limit_per_customer", 3), reserve("a=1", "r9"), check_out("a=2", "r1")),
+        check_out("a=3", "r2", "r1", "a=2"),
+        verdict("a 3 8 limit_exceeded 2 ?"),
+    ),
+    Row(
+        "a hold that is due gives up nothing, and must be expired first if it is in the way",
+        (stock(5), check_out("a=5", "r1"), run_out()),
+        check_out("a=1", "r2", "r1", "a=5"),
+        verdict("a 1 0 all_held 0 ?", due=1),
+    ),
+    Row(
+        "a hold that is due gives up nothing",
+        CHECKED_OUT_AND_DUE,
+        check_out("a=3", "r2", "r1", "a=2"),
+        ["reserved", ANY, ANY],
+        End(
+            {"a": (0, 5, 0, 5)},
+            {"r1": "reserved", "r2": "reserved"},
+            fields={KEYS.reservation("r2"): {"cart": "c1"}},
+            events=(("reserve", "a=3", ANY),),
+        ),
+    ),
+    Row(
+        "an expired hold gives up nothing, and its start is forgotten",
+        (at(FAR_MS), *CHECKED_OUT, run_out(), expire(), at(FAR_MS + 600_000)),
+        check_out("a=3", "r2", "r1", "a=2"),
+        ["reserved", FAR_MS + 600_000, FAR_MS + 1_500_000],
+        End({"a": (2, 3, 0, 5)}, {"r1": "expired", "r2": "reserved"}, events=(("reserve", "a=3", ANY),)),
+    ),
+    Row(
+        "a released hold gives up nothing",
+        (*CHECKED_OUT, release()),
+        check_out("a=3", "r2", "r1", "a=2"),
+        ["reserved", ANY, ANY],
+        End({"a": (2, 3, 0, 5)}, {"r1": "released", "r2": "reserved"}, events=(("reserve", "a=3", ANY),)),
+    ),
+    Row(
+        "a paid hold gives up nothing",
+        (*CHECKED_OUT, commit()),
+        check_out("a=3", "r2", "r1", "a=2"),
+        ["reserved", ANY, ANY],
+        End({"a": (0, 3, 2, 5)}, {"r1": "committed", "r2": "reserved"}, events=(("reserve", "a=3", ANY),)),
+    ),
+    Row(
+        "a hold that was read as dead gives up nothing",
+        (*CHECKED_OUT, release()),
+        check_out("a=3", "r2", "r1"),
+        ["reserved", ANY, ANY],
+        End({"a": (2, 3, 0, 5)}, {"r1": "released", "r2": "reserved"}, events=(("reserve", "a=3", ANY),)),
+    ),
+    Row(
+        "check out a cart for the first time",
+        (at(FAR_MS), stock(5)),
+        check_out("a=2", "r1", request="7"),
+        ["reserved", FAR_MS, FAR_MS + 900_000],
+        End(
+            {"a": (3, 2, 0, 5)},
+            {"r1": "reserved"},
+            fields={KEYS.reservation("r1"): {"cart": "c1", "request": "7"}},
+            events=(("reserve", "a=2", f"7 c1 {FAR_MS}"),),
+        ),
+    ),
+    Row(
+        "replace keeps the first start, for the cap",
+        (at(FAR_MS), *CHECKED_OUT, at(FAR_MS + 600_000)),
+        check_out("a=1", "r2", "r1", "a=2"),
+        ["reserved", FAR_MS, FAR_MS + 900_000],
+        End(
+            {"a": (4, 1, 0, 5)},
+            {"r1": "released", "r2": "reserved"},
+            fields={KEYS.reservation("r2"): {"created_ms": str(FAR_MS), "deadline_ms": str(FAR_MS + 900_000)}},
+            events=(("release", "a=2", ""), ("reserve", "a=1", f" c1 {FAR_MS}")),
+        ),
+    ),
+    Row(
+        "replace by a shorter hold",
+        (at(FAR_MS), *CHECKED_OUT, at(FAR_MS + 600_000)),
+        check_out("a=1", "r2", "r1", "a=2", hold_ms=60_000),
+        ["reserved", FAR_MS, FAR_MS + 660_000],
+        End({"a": (4, 1, 0, 5)}, events=(("release", "a=2", ""), ("reserve", "a=1", ANY))),
+    ),
+    Row(
+        "replace by all there is: the old one's units are free for it",
+        CHECKED_OUT,
+        check_out("a=5", "r2", "r1", "a=2"),
+        ["reserved", ANY, ANY],
+        End(
+            {"a": (0, 5, 0, 5)},
+            {"r1": "released", "r2": "reserved"},
+            events=(("release", "a=2", ""), ("reserve", "a=5", ANY)),
+        ),
+    ),
+    Row(
+        "replace lines that are only in the old one, only in the new one, and in both",
+        (stock(5), stock(5, sku="b"), stock(5, sku="c"), check_out("a=2 b=4", "r1")),
+        check_out("b=5 c=1", "r2", "r1", "a=2 b=4"),
+        ["reserved", ANY, ANY],
+        End(
+            {"a": (5, 0, 0, 5), "b": (0, 5, 0, 5), "c": (4, 1, 0, 5)},
+            {"r1": "released", "r2": "reserved"},
+            fields={KEYS.sku("a"): {"next_release_ms": None}},
+            events=(("release", "a=2 b=4", ""), ("reserve", "b=5 c=1", ANY)),
+        ),
+    ),
+    Row(
+        "replace up to the limit",
+        (stock(9, "limit_per_customer", 3), reserve("a=1", "r9"), check_out("a=1", "r1")),
+        check_out("a=2", "r2", "r1", "a=1"),
+        ["reserved", ANY, ANY],
+        End(
+            {"a": (6, 3, 0, 9)},
+            {"r1": "released", "r2": "reserved"},
+            {"a": {"ann": "3"}},
+            events=(("release", "a=1", ""), ("reserve", "a=2", ANY)),
+        ),
+    ),
+    Row(
+        "replace gives the limit of a line back that is only in the old one",
+        (stock(5, "limit_per_customer", 3), stock(5, sku="b"), check_out("a=2", "r1")),
+        check_out("b=1", "r2", "r1", "a=2"),
+        ["reserved", ANY, ANY],
+        End(
+            {"a": (5, 0, 0, 5), "b": (4, 1, 0, 5)},
+            buyers={"a": {}},
+            events=(("release", "a=2", ""), ("reserve", "b=1", ANY)),
+        ),
+    ),
+    Row(
+        "replace what was held before there was a limit",
+        (stock(5), check_out("a=4", "r1"), configure("", "limit_per_customer", 2, operation="limit")),
+        check_out("a=2", "r2", "r1", "a=4"),
+        ["reserved", ANY, ANY],
+        End({"a": (3, 2, 0, 5)}, buyers={"a": {"ann": "2"}}, events=(("release", "a=4", ""), ("reserve", "a=2", ANY))),
+    ),
+]
+
+REFUND = [
+    Row("refund is closed", (*PAID, CLOSED), refund("p2"), ["closed"]),
+    Row("refund an unknown order", (stock(5),), refund("p2"), ["not_found"]),
+    Row("refund a hold", HELD, refund("p2"), ["not_found"]),
+    Row("refund an expired hold", EXPIRED, refund("p2"), ["not_found"]),
+    Row("refund the very payment of the order", PAID, refund("p1"), ["committed"]),
+    Row("refund the very payment of a cancelled order", CANCELLED, refund("p1"), ["committed"]),
+    Row("refund again", (*PAID, refund("p2")), refund("p2"), ["refund_required"]),
+    Row(
+        "refund a second payment",
+        PAID,
+        refund("p2"),
+        ["refund_required"],
+        End(
+            {"a": (3, 0, 2, 5)},
+            {"r1": "committed"},
+            fields={KEYS.reservation("r1"): {"payment_id": "p1", "refund:p2": ""}},
+            events=(("refund_required", "", ""),),
+        ),
+    ),
+    Row(
+        "refund a second payment of a cancelled order",
+        CANCELLED,
+        refund("p2"),
+        ["refund_required"],
+        End({"a": (5, 0, 0, 5)}, {"r1": "cancelled"}, events=(("refund_required", "", ""),)),
+    ),
+]
+
+PUT_LINE = [
+    Row("put a line into no cart", (), put_line("a=1"), ["not_found"]),
+    Row("put a line into another user's cart", (*A_CART, bind_cart("bob")), put_line("a=1", user="ann"), ["not_found"]),
+    Row("a guest puts a line into a user's cart", (*A_CART, bind_cart("bob")), put_line("a=1"), ["not_found"]),
+    Row("put one line too many", CART_OF_TWO, put_line("c=1", most=2), ["too_many_lines"]),
+    Row("put a line", A_CART, put_line("a=1", most=1), ["put"], End(fields={CART: {"sku:a": "1"}})),
+    Row(
+        "put another quantity into a full cart",
+        CART_OF_TWO,
+        put_line("a=7", most=2),
+        ["put"],
+        End(fields={CART: {"sku:a": "7", "sku:b": "1"}}),
+    ),
+    Row(
+        "put nothing of a line",
+        CART_OF_TWO,
+        put_line("a=0", most=2),
+        ["put"],
+        End(fields={CART: {"sku:a": None, "sku:b": "1"}}),
+    ),
+    Row("put nothing of what is not there", CART_OF_TWO, put_line("c=0", most=2), ["put"]),
+    Row(
+        "put a line into a cart that bought before: only lines count",
+        (*A_CART, bind_cart(), empty_cart("a=1")),
+        put_line("a=1", most=1, user="ann"),
+        ["put"],
+        End(fields={CART: {"sku:a": "1", "user": "ann", "bought:r1": "1"}}),
+    ),
+]
+
+BIND_CART = [
+    Row("bind no cart", (), bind_cart(), ["not_found"]),
+    Row("bind another user's cart", (*A_CART, bind_cart("bob")), bind_cart("ann"), ["not_found"]),
+    Row("bind again", (*A_CART, bind_cart()), bind_cart(), ["bound"]),
+    Row("bind a guest's cart", CART_OF_TWO, bind_cart(), ["bound"], End(fields={CART: {"user": "ann", "sku:a": "3"}})),
+]
+
+EMPTY_CART = [
+    Row("empty no cart", (), empty_cart(), ["not_found"]),
+    Row("empty again", (*CART_OF_TWO, empty_cart("a=1")), empty_cart("a=1"), ["emptied"]),
+    Row(
+        "empty again what was put in since",
+        (*CART_OF_TWO, empty_cart("a=3"), put_line("a=3")),
+        empty_cart("a=3"),
+        ["emptied"],
+    ),
+    Row(
+        "empty of less than is wanted",
+        CART_OF_TWO,
+        empty_cart("a=2"),
+        ["emptied"],
+        End(fields={CART: {"sku:a": "1", "sku:b": "1", "bought:r1": "1"}}),
+    ),
+    Row(
+        "empty of all that is wanted, and of what is not",
+        CART_OF_TWO,
+        empty_cart("a=3 b=2 c=1"),
+        ["emptied"],
+        End(fields={CART: {"sku:a": None, "sku:b": None, "sku:c": None, "created_ms": "1"}}),
+    ),
+    Row(
+        "empty for another order",
+        (*CART_OF_TWO, empty_cart("a=1")),
+        empty_cart("a=1", "r2"),
+        ["emptied"],
+        End(fields={CART: {"sku:a": "1", "bought:r1": "1", "bought:r2": "1"}}),
     ),
 ]
 
@@ -753,14 +1093,19 @@ OPEN = [
 
 ROWS = [
     *RESERVE,
+    *CHECK_OUT,
     *EXTEND,
     *RELEASE,
     *EXPIRE,
     *COMMIT,
+    *REFUND,
     *CANCEL,
     *FULFIL,
     *ADJUST,
     *CONFIGURE,
     *SELLING,
     *OPEN,
+    *PUT_LINE,
+    *BIND_CART,
+    *EMPTY_CART,
 ]

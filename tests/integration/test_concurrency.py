@@ -12,13 +12,14 @@ import pytest
 
 from engine.engine import Engine, build
 from engine.errors import EngineError, LinesUnavailable
+from engine.payments import Outcome, PaymentEvent
 from engine.store import client
 from engine.values import Line, Operation, Origin
 from tests import books
 from tests.books import lines, run_out
 from tests.conftest import settings
 
-OPS, KEEPER, SHOP = Origin("ops"), Origin("keeper"), Origin("shop")
+OPS, KEEPER, SHOP, WEBHOOK = Origin("ops"), Origin("keeper"), Origin("shop"), Origin("webhook")
 ANN = Origin("ann", user="ann")
 NO_KEY = Operation()
 ATTEMPTS, THREADS, PROCESSES, UNITS = 2_000, 64, 4, 100
@@ -73,7 +74,8 @@ def race(calls: Sequence[Callable[[], object]]) -> list[str]:
     def outcome(call: Callable[[], object]) -> str:
         barrier.wait()
         try:
-            return type(call()).__name__
+            answer = call()
+            return answer if isinstance(answer, Outcome) else type(answer).__name__
         except EngineError as error:
             return error.code
 
@@ -184,6 +186,84 @@ def test_two_payments_at_once_for_one_hold_make_one_order(engine: Engine) -> Non
         outcomes = Counter(race(pays * 4))
         assert outcomes == {"Order": 4, "already_committed": 4}
     assert books.counters(engine.store, "a") == (0, 0, 60, 60)
+    books.assert_right(engine)
+
+
+def test_commit_and_webhook_at_once_make_one_order(engine: Engine) -> None:
+    stock(engine, "a", 60)
+    for _ in range(20):
+        held = engine.reservations.reserve(ANN, lines("a=3"), 900).id
+        commit = partial(engine.reservations.commit, held, SHOP, "p1", NO_KEY)
+        told = partial(engine.payments.take, PaymentEvent.SUCCEEDED, held, "p1", WEBHOOK)
+        assert Counter(race([commit, told] * 4)) == {"Order": 4, Outcome.COMMITTED: 4}
+        assert [event.op for event in books.events(engine.store) if event.reservation_id == held] == [
+            "reserve",
+            "commit",
+        ]
+    books.assert_right(engine)
+
+
+def test_two_payments_told_at_once_make_one_order_and_one_refund(engine: Engine) -> None:
+    stock(engine, "a", 60)
+    for _ in range(20):
+        held = engine.reservations.reserve(ANN, lines("a=3"), 900).id
+        told = [
+            partial(engine.payments.take, PaymentEvent.SUCCEEDED, held, payment_id, WEBHOOK)
+            for payment_id in ("p1", "p2")
+        ]
+        assert Counter(race(told * 4)) == {Outcome.COMMITTED: 4, Outcome.REFUND_REQUIRED: 4}
+        of_it = [event for event in books.events(engine.store) if event.reservation_id == held]
+        assert [event.op for event in of_it] == ["reserve", "commit", "refund_required"]
+        assert {event.payment_id for event in of_it[1:]} == {"p1", "p2"}
+    books.assert_right(engine)
+
+
+def test_many_checkouts_of_one_cart_at_once_leave_one_live_hold(engine: Engine) -> None:
+    stock(engine, "a", 2)
+    stock(engine, "b", 2)
+    cart_id = engine.carts.create(ANN).id
+    for line in lines("a=2 b=1"):
+        engine.carts.put_line(cart_id, ANN, line)
+    for count in range(1, 21):
+        made = race([partial(engine.carts.checkout, cart_id, ANN, 900)] * 8)
+        assert made == ["Reservation"] * 8
+        [live] = engine.store.redis.zrange(engine.store.keys.deadlines, 0, -1)
+        assert engine.store.latest_checkout(cart_id) == live
+        ops = Counter(event.op for event in books.events(engine.store))
+        assert (ops["reserve"], ops["release"]) == (8 * count, 8 * count - 1)
+    assert books.all_counters(engine.store) == {"a": (0, 2, 0, 2), "b": (1, 1, 0, 2)}
+    books.assert_right(engine)
+
+
+def test_two_users_who_check_out_one_guest_cart_at_once_make_it_one_user_s(engine: Engine) -> None:
+    stock(engine, "a", 100)
+    for _ in range(20):
+        cart_id = engine.carts.create(Origin("guest")).id
+        engine.carts.put_line(cart_id, Origin("guest"), Line("a", 1))
+        both = [partial(engine.carts.checkout, cart_id, Origin(user, user=user), 900) for user in ("ann", "bob")]
+        assert Counter(race(both * 4)) == {"Reservation": 4, "not_found": 4}
+    assert books.counters(engine.store, "a") == (80, 20, 0, 100)
+    books.assert_right(engine)
+
+
+def test_payment_and_second_checkout_at_once_never_claim_more_than_was_paid_or_is_held(engine: Engine) -> None:
+    stock(engine, "a", 100)
+    for _ in range(20):
+        cart_id = engine.carts.create(ANN).id
+        engine.carts.put_line(cart_id, ANN, Line("a", 2))
+        first = engine.carts.checkout(cart_id, ANN, 900).id
+        outcomes = race(
+            [
+                partial(engine.reservations.commit, first, SHOP, "p1", NO_KEY),
+                partial(engine.carts.checkout, cart_id, ANN, 900),
+            ]
+            * 2
+        )
+        assert set(outcomes) <= {"Order", "Reservation", "empty_cart"}
+        assert engine.orders.get(first, "ann").state == "allocated"
+        for reservation_id in engine.store.redis.zrange(engine.store.keys.deadlines, 0, -1):
+            engine.reservations.release(reservation_id, ANN)
+    assert books.counters(engine.store, "a") == (60, 0, 40, 100)
     books.assert_right(engine)
 
 

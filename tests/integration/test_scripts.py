@@ -11,10 +11,20 @@ import pytest
 
 from engine.engine import Engine
 from tests import script_rows
-from tests.script_rows import ROWS, SOURCES, Call, Row, Step, perform, run
+from tests.script_rows import KEYS, ROWS, SOURCES, Call, Row, Step, perform, run
 
 ROOT = Path(__file__).parents[2]
-WORDS = {"SKU": "a", "ID": "r1", "USER": "ann", "ACTOR": "ann", "REQUEST": "q", "REASON": "left", "PAYMENT": "p1"}
+WORDS = {
+    "SKU": "a",
+    "ID": "r1",
+    "ORDER": "r1",
+    "USER": "ann",
+    "ACTOR": "ann",
+    "REQUEST": "q",
+    "REASON": "left",
+    "PAYMENT": "p1",
+}
+A_CART = (script_rows.put(KEYS.cart("r1"), "created_ms", 1),)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -24,13 +34,17 @@ def test_a_script_answers_and_ends_as_its_row_says(engine: Engine, row: Row) -> 
 
 BY_HAND: dict[str, tuple[tuple[Step, ...], str]] = {
     "adjust": ((script_rows.stock(5),), "adjusted"),
+    "bind_cart": (A_CART, "bound"),
     "cancel": (script_rows.PAID, "cancelled"),
     "commit": (script_rows.HELD, "committed"),
     "configure": ((), "created"),
+    "empty_cart": (A_CART, "emptied"),
     "expire": (script_rows.DUE, "expired"),
     "extend": (script_rows.HELD, "extended"),
     "fulfil": (script_rows.PAID, "fulfilled"),
     "open": ((lambda store: store.redis.flushall(),), "opened"),
+    "put_line": (A_CART, "put"),
+    "refund": ((*script_rows.HELD, script_rows.commit(payment="p0")), "refund_required"),
     "release": (script_rows.HELD, "released"),
     "reserve": ((script_rows.stock(5),), "reserved"),
     "selling": ((), "set"),

@@ -1,0 +1,143 @@
+"""What scripts are asked for and what they answer, as values; their refusals, as errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from engine import errors
+from engine.states import State, Verdict
+from engine.store import Record
+from engine.values import Line, LineVerdict, MissingLine, Origin
+
+Reply = list[Any]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A reservation that is asked for.
+
+    `cart_id`: it's the checkout of this cart. `latest` is then the id of the cart's latest reservation, as it was read,
+    and `replaces` that reservation, if it may still live.
+    """
+
+    id: str
+    origin: Origin
+    lines: tuple[Line, ...]
+    hold_ms: int
+    fingerprint: str = ""
+    cart_id: str = ""
+    latest: str = ""
+    replaces: Record | None = None
+
+
+@dataclass(frozen=True)
+class Moved:
+    """Another checkout of the cart came first."""
+
+
+@dataclass(frozen=True)
+class Reserved:
+    created_ms: int
+    deadline_ms: int
+    replayed: bool
+
+
+@dataclass(frozen=True)
+class Refused:
+    """`due`: holds whose time has run out by `now_ms` may be in the way."""
+
+    now_ms: int
+    due: bool
+    lines: tuple[LineVerdict, ...]
+
+
+@dataclass(frozen=True)
+class Due:
+    """Holds that are due by `now_ms` must be expired before the call can be decided."""
+
+    now_ms: int
+
+
+@dataclass(frozen=True)
+class Extended:
+    deadline_ms: int
+    replayed: bool
+
+
+@dataclass(frozen=True)
+class Committed:
+    committed_ms: int
+    late: bool
+    replayed: bool
+
+
+@dataclass(frozen=True)
+class OrderChanged:
+    state: State
+    cancelled: tuple[Line, ...]
+    replayed: bool
+
+
+REFUSALS: dict[str, type[errors.EngineError]] = {
+    error.code: error
+    for error in (
+        errors.Closed,
+        errors.NotFound,
+        errors.IdempotencyKeyReused,
+        errors.ReservationExpired,
+        errors.AlreadyCommitted,
+    )
+}
+"""Statuses that mean the same from every script and need no more words."""
+
+
+def reserved(reply: Reply) -> Reserved | Refused | Moved:
+    match reply:
+        case ["reserved" | "replayed" as status, created_ms, deadline_ms]:
+            return Reserved(created_ms, deadline_ms, status == "replayed")
+        case ["lines_unavailable", now_ms, due, *values]:
+            return Refused(now_ms, bool(due), tuple(_verdicts(values)))
+        case ["moved"]:
+            return Moved()
+    refuse(reply)
+
+
+def reserved_or_error(reply: Reply) -> Reserved | Refused | Moved | errors.EngineError:
+    try:
+        return reserved(reply)
+    except errors.EngineError as error:
+        return error
+
+
+def refuse(reply: Reply) -> NoReturn:
+    match reply:
+        case ["wrong_keys"]:
+            raise errors.Inconsistent("The reservation's lines are not those that were just read")
+        case ["inconsistent", sku]:
+            raise errors.Inconsistent(f"The counters of {sku} are below what this reservation has of it")
+        case ["bad_request"]:
+            raise errors.ValidationFailed({"lines": ["Quantities and times to hold are whole numbers from 1."]})
+        case ["invalid_transition", state]:
+            raise errors.InvalidTransition(f"It is {state}; that can't follow.")
+        case [status, *_]:
+            raise REFUSALS[status]
+    raise AssertionError(reply)
+
+
+def fields_of(values: Sequence[str]) -> dict[str, str]:
+    return dict(zip(values[::2], values[1::2], strict=True))
+
+
+def _verdicts(values: Sequence[Any]) -> Iterator[LineVerdict]:
+    for at in range(0, len(values), 6):
+        sku, requested, available, verdict, max_reservable, next_release_ms = values[at : at + 6]
+        yield LineVerdict(sku, requested, available, Verdict(verdict), max_reservable, next_release_ms)
+
+
+def missing_lines(text: str) -> Iterator[MissingLine]:
+    for word in text.split():
+        sku, _, counts = word.rpartition("=")
+        requested, _, available = counts.partition("/")
+        yield MissingLine(sku, int(requested), int(available))

@@ -1,0 +1,357 @@
+"""The shop in plain Python: what the engine must do, said a second time, without Redis, scripts or laziness.
+
+A hold ends here in the very millisecond of its deadline. The engine may be later in doing it, but must never show it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+LONGEST_MS = 900_000
+DEAD = ("released", "expired")
+PAID = ("committed", "fulfilled", "cancelled")
+
+Basket = Mapping[str, int]
+
+
+class Refused(Exception):
+    """What the engine must raise: its code, and what it says beside it."""
+
+    def __init__(self, code: str, *said: object) -> None:
+        super().__init__(code, *said)
+        self.code = code
+        self.said = said
+
+
+@dataclass
+class Shelf:
+    available: int = 0
+    reserved: int = 0
+    allocated: int = 0
+    limit: int | None = None
+    starts_ms: int | None = None
+    ends_ms: int | None = None
+    paused: bool = False
+
+    @property
+    def on_hand(self) -> int:
+        return self.available + self.reserved + self.allocated
+
+
+@dataclass
+class Hold:
+    user: str
+    basket: dict[str, int]
+    created_ms: int
+    deadline_ms: int
+    limited: set[str]
+    cart: int | None = None
+    state: str = "reserved"
+    payment: str = ""
+    late: bool = False
+    cancelled: Counter[str] = field(default_factory=Counter)
+    refunds: dict[str, tuple[tuple[str, int, int], ...]] = field(default_factory=dict)
+
+
+@dataclass
+class Cart:
+    user: str
+    wanted: dict[str, int] = field(default_factory=dict)
+    latest: int | None = None
+    emptied_for: set[int] = field(default_factory=set)
+    gone: bool = False
+
+
+@dataclass
+class Verdict:
+    sku: str
+    requested: int
+    available: int
+    verdict: str
+    most: int
+
+
+@dataclass
+class Shop:
+    """Holds and carts go by the number in which they were made."""
+
+    now_ms: int
+    shelves: dict[str, Shelf] = field(default_factory=dict)
+    holds: list[Hold] = field(default_factory=list)
+    carts: list[Cart] = field(default_factory=list)
+    bought: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Units that a user holds and bought of a SKU while it had a limit."""
+    stopped: bool = False
+
+    def move_time(self, by_ms: int) -> None:
+        self.now_ms += by_ms
+        for hold in self.holds:
+            if hold.state == "reserved" and hold.deadline_ms <= self.now_ms:
+                self._put_back(hold, "expired")
+
+    # Stock
+
+    def configure(self, sku: str, on_hand: int | None, changes: Mapping[str, int | None]) -> bool:
+        """`changes`: limit, starts_ms, ends_ms, paused. Gives whether the SKU is new."""
+        new = sku not in self.shelves
+        shelf = self.shelves.get(sku, Shelf())
+        if on_hand is not None and on_hand < shelf.reserved + shelf.allocated:
+            raise Refused("stock_below_claims")
+        starts_ms, ends_ms = changes.get("starts_ms", shelf.starts_ms), changes.get("ends_ms", shelf.ends_ms)
+        if starts_ms is not None and ends_ms is not None and ends_ms <= starts_ms:
+            raise Refused("validation_failed")
+        if on_hand is not None:
+            shelf.available = on_hand - shelf.reserved - shelf.allocated
+        shelf.limit = changes.get("limit", shelf.limit)
+        shelf.starts_ms, shelf.ends_ms = starts_ms, ends_ms
+        shelf.paused = bool(changes.get("paused", shelf.paused))
+        self.shelves[sku] = shelf
+        return new
+
+    def adjust(self, sku: str, delta: int) -> None:
+        if sku not in self.shelves:
+            raise Refused("not_found")
+        if self.shelves[sku].available + delta < 0:
+            raise Refused("insufficient_stock")
+        self.shelves[sku].available += delta
+
+    def availability(self, sku: str) -> tuple[int, str]:
+        shelf = self.shelves.get(sku)
+        if shelf is None:
+            return 0, "unknown_sku"
+        if word := self._not_selling(shelf):
+            return shelf.available, word
+        if shelf.available:
+            return shelf.available, "available"
+        return 0, "all_held" if shelf.reserved else "sold_out"
+
+    # Reservations
+
+    def reserve(self, user: str, basket: Basket, hold_ms: int, cart: int | None = None) -> int:
+        latest = None if cart is None else self.carts[cart].latest
+        old = None if latest is None or self.holds[latest].state != "reserved" else self.holds[latest]
+        verdicts = [self._judge(sku, units, user, old) for sku, units in basket.items()]
+        if any(line.verdict != "ok" for line in verdicts):
+            raise Refused("lines_unavailable", verdicts, latest if old else None)
+        if old:
+            self._put_back(old, "released")
+        created_ms = old.created_ms if old else self.now_ms
+        limited = {sku for sku in basket if self.shelves[sku].limit is not None}
+        deadline_ms = min(self.now_ms + hold_ms, created_ms + LONGEST_MS)
+        self.holds.append(Hold(user, dict(basket), created_ms, deadline_ms, limited, cart))
+        for sku, units in basket.items():
+            self.shelves[sku].available -= units
+            self.shelves[sku].reserved += units
+        self.bought.update({(sku, user): basket[sku] for sku in limited})
+        number = len(self.holds) - 1
+        if cart is not None:
+            self.carts[cart].latest = number
+        return number
+
+    def extend(self, number: int, user: str, hold_ms: int) -> int:
+        hold = self._own(number, user)
+        if hold.state == "expired":
+            raise Refused("reservation_expired")
+        if hold.state != "reserved":
+            raise Refused("invalid_transition")
+        hold.deadline_ms = min(self.now_ms + hold_ms, hold.created_ms + LONGEST_MS)
+        return hold.deadline_ms
+
+    def release(self, number: int, user: str) -> str:
+        hold = self._own(number, user)
+        if hold.state in PAID:
+            raise Refused("already_committed")
+        if hold.state == "reserved":
+            self._put_back(hold, "released")
+        return hold.state
+
+    def commit(self, number: int, payment: str) -> bool:
+        """Gives whether it was late."""
+        hold = self.holds[number]
+        if payment in hold.refunds:
+            raise Refused("refund_required", hold.refunds[payment])
+        if hold.payment not in ("", payment):
+            raise Refused("already_committed")
+        if not hold.payment:
+            self._pay(hold, payment)
+        self._empty_cart(number)
+        return hold.late
+
+    def webhook(self, event: str, number: int, payment: str) -> str:
+        hold = self.holds[number]
+        if event == "payment.succeeded":
+            try:
+                self.commit(number, payment)
+            except Refused as refused:
+                if refused.code == "already_committed":
+                    hold.refunds[payment] = ()
+                return "refund_required"
+            return "committed"
+        if event == "payment.canceled":
+            if hold.state in PAID:
+                return "ignored"
+            self.release(number, hold.user)
+            return "released"
+        return "noted" if event == "payment.failed" else "ignored"
+
+    # Orders
+
+    def cancel(self, number: int, basket: Basket) -> tuple[str, Counter[str]]:
+        """What is named, or all that is left if nothing is."""
+        hold = self._order(number)
+        if hold.state == "fulfilled":
+            raise Refused("invalid_transition")
+        left = Counter(hold.basket) - hold.cancelled
+        if hold.state == "cancelled":
+            return hold.state, hold.cancelled
+        if any(units > left[sku] for sku, units in basket.items()):
+            raise Refused("validation_failed")
+        for sku, units in (basket or left).items():
+            self.shelves[sku].allocated -= units
+            self.shelves[sku].available += units
+            hold.cancelled[sku] += units
+            if sku in hold.limited:
+                self.bought[sku, hold.user] -= units
+        if not Counter(hold.basket) - hold.cancelled:
+            hold.state = "cancelled"
+        return hold.state, hold.cancelled
+
+    def fulfil(self, number: int) -> Counter[str]:
+        hold = self._order(number)
+        if hold.state == "cancelled":
+            raise Refused("invalid_transition")
+        if hold.state == "committed":
+            for sku, units in (Counter(hold.basket) - hold.cancelled).items():
+                self.shelves[sku].allocated -= units
+            hold.state = "fulfilled"
+        return hold.cancelled
+
+    # Carts
+
+    def create_cart(self, user: str) -> int:
+        self.carts.append(Cart(user))
+        return len(self.carts) - 1
+
+    def put_line(self, cart: int, user: str, sku: str, units: int) -> None:
+        found = self._cart(cart, user)
+        if units:
+            found.wanted[sku] = units
+        else:
+            found.wanted.pop(sku, None)
+
+    def show(self, cart: int, user: str) -> dict[str, tuple[int, int, str, bool]]:
+        """What a checkout by this user could have, line by line."""
+        found = self._cart(cart, user)
+        old = None if found.latest is None else self.holds[found.latest]
+        lines = {}
+        for sku, units in found.wanted.items():
+            line = self._judge(sku, units, user, old if old and old.state == "reserved" else None)
+            lines[sku] = (units, *self.availability(sku), line.verdict == "ok")
+        return lines
+
+    def check_out(self, cart: int, user: str, hold_ms: int) -> int:
+        found = self._cart(cart, user)
+        if not found.wanted:
+            raise Refused("empty_cart")
+        found.user = user
+        return self.reserve(user, found.wanted, hold_ms, cart)
+
+    def delete_cart(self, cart: int, user: str) -> None:
+        self._cart(cart, user).gone = True
+
+    # Helpers
+
+    def _judge(self, sku: str, units: int, user: str, old: Hold | None) -> Verdict:
+        """Why the user can or can't have that many, if `old` were given back first."""
+        shelf = self.shelves.get(sku)
+        if shelf is None:
+            return Verdict(sku, units, 0, "unknown_sku", 0)
+        own = old.basket.get(sku, 0) if old else 0
+        available = shelf.available + own
+        if word := self._not_selling(shelf):
+            return Verdict(sku, units, available, word, 0)
+        most = available
+        if shelf.limit is not None:
+            counted = self.bought[sku, user] - (own if old and sku in old.limited else 0)
+            most = min(available, max(shelf.limit - counted, 0))
+            if counted + units > shelf.limit:
+                return Verdict(sku, units, available, "limit_exceeded", most)
+        if units <= available:
+            return Verdict(sku, units, available, "ok", most)
+        if available:
+            return Verdict(sku, units, available, "insufficient", most)
+        return Verdict(sku, units, 0, "all_held" if shelf.reserved > own else "sold_out", most)
+
+    def _not_selling(self, shelf: Shelf) -> str:
+        if shelf.paused or self.stopped:
+            return "paused"
+        if shelf.starts_ms is not None and self.now_ms < shelf.starts_ms:
+            return "not_started"
+        return "ended" if shelf.ends_ms is not None and shelf.ends_ms <= self.now_ms else ""
+
+    def _put_back(self, hold: Hold, state: str) -> None:
+        hold.state = state
+        for sku, units in hold.basket.items():
+            self.shelves[sku].reserved -= units
+            self.shelves[sku].available += units
+            if sku in hold.limited:
+                self.bought[sku, hold.user] -= units
+
+    def _pay(self, hold: Hold, payment: str) -> None:
+        late = hold.state in DEAD
+        short = tuple(
+            (sku, units, self.shelves[sku].available)
+            for sku, units in hold.basket.items()
+            if late and self.shelves[sku].available < units
+        )
+        if short:
+            hold.refunds[payment] = short
+            raise Refused("refund_required", short)
+        for sku, units in hold.basket.items():
+            shelf = self.shelves[sku]
+            if late:
+                shelf.available -= units
+            else:
+                shelf.reserved -= units
+            shelf.allocated += units
+        if late:
+            hold.limited = {sku for sku in hold.basket if self.shelves[sku].limit is not None}
+            self.bought.update({(sku, hold.user): hold.basket[sku] for sku in hold.limited})
+        hold.state, hold.payment, hold.late = "committed", payment, late
+
+    def _empty_cart(self, number: int) -> None:
+        hold = self.holds[number]
+        if hold.cart is None or self.carts[hold.cart].gone or number in self.carts[hold.cart].emptied_for:
+            return
+        cart = self.carts[hold.cart]
+        cart.emptied_for.add(number)
+        for sku, units in hold.basket.items():
+            if cart.wanted.get(sku, 0) > units:
+                cart.wanted[sku] -= units
+            else:
+                cart.wanted.pop(sku, None)
+
+    def _own(self, number: int, user: str) -> Hold:
+        if self.holds[number].user != user:
+            raise Refused("not_found")
+        return self.holds[number]
+
+    def _order(self, number: int) -> Hold:
+        if self.holds[number].state not in PAID:
+            raise Refused("not_found")
+        return self.holds[number]
+
+    def _cart(self, cart: int, user: str) -> Cart:
+        found = self.carts[cart]
+        if found.gone or found.user not in ("", user):
+            raise Refused("not_found")
+        return found
+
+
+def summed(lines: Iterable[tuple[str, int]]) -> dict[str, int]:
+    basket: dict[str, int] = {}
+    for sku, units in lines:
+        basket[sku] = basket.get(sku, 0) + units
+    return basket

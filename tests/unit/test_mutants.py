@@ -1,0 +1,77 @@
+"""Does the state machine notice when a script is wrong? Each mutant breaks one of them on purpose, and must fail."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import Phase
+from hypothesis.stateful import run_state_machine_as_test
+
+from engine import scripts
+from tests.unit.test_state_machine import Shopping, profile
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    script: str
+    right: str
+    wrong: str
+
+
+MUTANTS = [
+    Mutant(
+        "reserve does not check the limit",
+        "reserve",
+        "if line.quantity > allowed then return 'limit_exceeded' end",
+        "",
+    ),
+    Mutant(
+        "a late commit does not check the stock",
+        "commit",
+        "if held < tonumber(quantity) then\n",
+        "if live and held < tonumber(quantity) then\n",
+    ),
+    Mutant(
+        "release gives back one unit too few",
+        "release",
+        "available = counters[1] + quantity,",
+        "available = counters[1] + quantity - 1,",
+    ),
+    Mutant(
+        "extend goes past the cap",
+        "extend",
+        "math.min(now_ms + hold_ms, record[4] + 900000)",
+        "now_ms + hold_ms",
+    ),
+    Mutant(
+        "a second checkout starts the 900 seconds anew",
+        "reserve",
+        "tonumber(old[3] or now_ms)",
+        "now_ms",
+    ),
+    Mutant(
+        "expire keeps the limit to itself",
+        "expire",
+        "redis.call('HINCRBY', line.buyers_key, record[2], -line.quantity)",
+        "redis.call('HINCRBY', line.buyers_key, record[2], 0)",
+    ),
+    Mutant(
+        "a repeated commit empties the cart again",
+        "empty_cart",
+        "if redis.call('HEXISTS', cart_key, 'bought:' .. id) == 1 then return {'emptied'} end",
+        "",
+    ),
+]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_the_state_machine_fails_on_a_mutant(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = dict(scripts.sources())
+    assert sources[mutant.script].count(mutant.right) == 1
+    sources[mutant.script] = sources[mutant.script].replace(mutant.right, mutant.wrong)
+    monkeypatch.setattr(scripts, "sources", lambda: sorted(sources.items()))
+    once = profile(5_000, derandomize=True, phases=(Phase.generate,), report_multiple_bugs=False)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(Shopping, settings=once)

@@ -1,0 +1,687 @@
+"""The whole engine against `tests.model`, in thousands of steps that hypothesis makes up.
+
+After every step everything is compared: counters, reservations, buyers, carts, deadlines, and the ledger's fold.
+The clock stands still unless a step moves it: scripts never take a time earlier than `clock_ms`, which is far ahead.
+
+STOCKADE_TEST_STEPS=200000 makes that many steps, other ones in every run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import fakeredis
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from engine.engine import build
+from engine.errors import EngineError, LinesUnavailable, NotFound, RefundRequired
+from engine.states import State, Verdict
+from engine.values import Event, Line, Operation, Order, Origin, Reservation
+from tests import books, model
+from tests.books import Counters
+from tests.conftest import settings as engine_settings
+from tests.model import Refused
+
+STEPS, STEPS_IN_A_RUN = 5_000, 50
+START_MS = 4_000_000_000_000
+KEEPER, OPS, SHOP = Origin("keeper"), Origin("ops"), Origin("shop")
+NO_KEY = Operation()
+
+REACHED = {
+    *(op for op in books.MOVES),
+    *("extend", "configure", "pause", "resume", "refund_required", "release replaced", "standing"),
+    *("already_committed", "empty_cart", "insufficient_stock", "invalid_transition", "lines_unavailable", "not_found"),
+    *("reservation_expired", "stock_below_claims", "validation_failed"),
+    *Verdict,
+}
+"""Events, refusals and verdicts that the steps must reach."""
+
+users = st.sampled_from(["ann", "bob", "eve"])
+skus = st.sampled_from("aaabbbcccd")
+baskets = st.lists(st.tuples(skus, st.integers(1, 3)), min_size=1, max_size=3)
+holds_seconds = st.sampled_from([1, 60, 300, 900])
+rarely = st.sampled_from([False] * 5 + [True])
+mostly = st.sampled_from([True] * 5 + [False])
+picks = st.integers(0, 7)
+payments = st.sampled_from(["p1", "p1", "p1", "p2"])
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A call with an idempotency key, and its answer. `call` takes the fingerprint."""
+
+    call: Callable[[str], object]
+    answer: object
+    kept: bool
+
+
+class Shopping(RuleBasedStateMachine):
+    runs: ClassVar[int] = 0
+    checks: ClassVar[int] = 0
+    seen: ClassVar[Counter[str]] = Counter()
+    """Events, refusals and verdicts, to show that the steps reach everything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        redis = fakeredis.FakeRedis(server=fakeredis.FakeServer(), decode_responses=True)
+        self.engine = build(engine_settings(), redis)
+        self.redis: Any = redis
+        self.keys = self.engine.store.keys
+        assert self.engine.scripts.open() == "opened"
+        self.redis.hset(self.keys.meta, "clock_ms", START_MS)
+        self.model = model.Shop(START_MS)
+        self.ids: list[str] = []
+        self.cart_ids: list[str] = []
+        self.answered: list[Answered] = []
+        self.ledger: list[Event] = []
+        self.fold: dict[str, Counters] = {}
+        self.fingerprints = 0
+        Shopping.runs += 1
+
+    @initialize(counts=st.tuples(*[st.integers(2, 20)] * 3), limit=st.sampled_from([None, 3]))
+    def open_the_shop(self, counts: tuple[int, ...], limit: int | None) -> None:
+        for sku, on_hand in zip("abc", counts, strict=True):
+            self._configure(sku, on_hand, {})
+        self._configure("c", None, {"limit": limit})
+        for user in ("ann", ""):
+            self.make_a_cart(user)
+            self.put_a_line(0, True, user, "a", 1)
+
+    # Time
+
+    @rule(by_ms=st.sampled_from([1, 1_000, 59_999, 300_000, 600_000, 900_000]), sweep=st.booleans())
+    def time_goes_by(self, by_ms: int, sweep: bool) -> None:
+        self._move(by_ms)
+        if sweep:
+            self._sweep()
+
+    @rule(beside_ms=st.sampled_from([-1, 0, 1]))
+    def time_goes_by_until_the_next_deadline(self, beside_ms: int) -> None:
+        live = [hold.deadline_ms for hold in self.model.holds if hold.state == "reserved"]
+        if live:
+            self._move(max(min(live) + beside_ms - self.model.now_ms, 0))
+
+    @rule()
+    def the_keeper_sweeps(self) -> None:
+        self._sweep()
+
+    # Stock
+
+    @rule(
+        sku=skus,
+        on_hand=st.one_of(st.none(), st.integers(4, 20)),
+        name=st.sampled_from(["", "limit", "limit", "paused", "starts_ms", "ends_ms"]),
+        value=st.one_of(st.none(), st.sampled_from([-1, 0, 1, 2, 4])),
+    )
+    def ops_configure(self, sku: str, on_hand: int | None, name: str, value: int | None) -> None:
+        self._sweep()
+        if value is not None and name == "limit":
+            value = abs(value) + 1
+        if value is not None and name.endswith("_ms"):
+            value = self.model.now_ms + value * 1_000
+        if name == "paused":
+            value = 1 if value == 1 else None
+        self._configure(sku, on_hand, {name: value} if name else {})
+
+    @rule(sku=skus, on_hand=st.integers(0, 6))
+    def ops_recount(self, sku: str, on_hand: int) -> None:
+        self._sweep()
+        self._configure(sku, on_hand, {})
+
+    @rule(sku=skus, delta=st.integers(-4, 8).filter(bool))
+    def ops_adjust(self, sku: str, delta: int) -> None:
+        self._sweep()
+        key = self._key()
+        self._keyed(
+            lambda fingerprint: (
+                self.engine.stock.adjust(sku, delta, OPS, "", Operation(key, fingerprint)).sku  # its counters move on
+            ),
+            lambda: self.model.adjust(sku, delta),
+        )
+
+    @rule(paused=rarely)
+    def ops_stop_selling_or_go_on(self, paused: bool) -> None:
+        self.engine.stock.set_selling(paused, "", OPS)
+        self.model.stopped = paused
+
+    @rule(sku=skus)
+    def anybody_looks(self, sku: str) -> None:
+        [found] = self.engine.stock.availability([sku], SHOP)
+        assert (found.available, found.status) == self.model.availability(sku)
+
+    # Reservations
+
+    @rule(user=users, basket=baskets, hold_seconds=holds_seconds)
+    def reserve(self, user: str, basket: list[tuple[str, int]], hold_seconds: int) -> None:
+        lines, key = [Line(*line) for line in basket], self._key()
+        self._reserved(
+            lambda fingerprint: self.engine.reservations.reserve(_buyer(user), lines, hold_seconds, key, fingerprint),
+            lambda: self.model.reserve(user, model.summed(basket), hold_seconds * 1_000),
+        )
+
+    @rule(user=users, sku=st.sampled_from("abc"), units=st.integers(1, 2))
+    def buy(self, user: str, sku: str, units: int) -> None:
+        held = len(self.ids)
+        self.reserve(user, [(sku, units)], 900)
+        if len(self.ids) > held:
+            self.commit(0, "p1")
+
+    @rule(wanted=st.lists(st.tuples(users, baskets), min_size=2, max_size=3))
+    def reserve_a_batch(self, wanted: list[tuple[str, list[tuple[str, int]]]]) -> None:
+        self._sweep()
+        reservations = self.engine.reservations
+        claims = [
+            reservations.claim(_buyer(user), [Line(*line) for line in basket], 300, "", "") for user, basket in wanted
+        ]
+        answers = reservations.reserve_all(claims)
+        for (user, basket), answer in zip(wanted, answers, strict=True):
+            try:
+                self.model.reserve(user, model.summed(basket), 300_000)
+            except Refused as refused:
+                assert isinstance(answer, LinesUnavailable)
+                self._same_refusal(answer, refused)
+            else:
+                assert isinstance(answer, Reservation), answer
+                self.ids.append(answer.id)
+
+    @rule(pick=picks, thief=rarely, hold_seconds=holds_seconds)
+    def extend(self, pick: int, thief: bool, hold_seconds: int) -> None:
+        if (number := self._pick(pick)) is not None:
+            user, key = self._user(number, thief), self._key()
+            self._keyed(
+                lambda fingerprint: (
+                    self.engine.reservations.extend(
+                        self.ids[number], _buyer(user), hold_seconds, Operation(key, fingerprint)
+                    ).deadline_ms
+                ),
+                lambda: self.model.extend(number, user, hold_seconds * 1_000),
+            )
+
+    @rule(pick=picks, thief=rarely)
+    def release(self, pick: int, thief: bool) -> None:
+        if (number := self._pick(pick)) is not None:
+            user = self._user(number, thief)
+            self._both(
+                lambda: self.engine.reservations.release(self.ids[number], _buyer(user)).state,
+                lambda: self.model.release(number, user),
+            )
+
+    @rule(pick=picks)
+    def look_at_a_reservation(self, pick: int) -> None:
+        if (number := self._pick(pick)) is not None:
+            found = self.engine.reservations.get(self.ids[number], None)
+            assert found.state == self.model.holds[number].state
+
+    # Payments
+
+    @rule(pick=picks, payment=payments)
+    def commit(self, pick: int, payment: str) -> None:
+        if (number := self._pick(pick)) is not None:
+            kept, key = not self.model.holds[number].payment, self._key()
+            self._keyed(
+                lambda fingerprint: (
+                    self.engine.reservations.commit(self.ids[number], SHOP, payment, Operation(key, fingerprint)).late
+                ),
+                lambda: self.model.commit(number, payment),
+                kept,
+            )
+
+    @rule(
+        pick=picks,
+        payment=payments,
+        event=st.sampled_from(
+            ["payment.succeeded", "payment.succeeded", "payment.failed", "payment.canceled", "other"]
+        ),
+    )
+    def the_provider_tells(self, pick: int, payment: str, event: str) -> None:
+        if (number := self._pick(pick)) is not None:
+            self._both(
+                lambda: self.engine.payments.take(event, self.ids[number], payment, SHOP),
+                lambda: self.model.webhook(event, number, payment),
+            )
+
+    # Orders
+
+    @rule(pick=picks, part=st.one_of(st.just([]), baskets))
+    def ops_cancel(self, pick: int, part: list[tuple[str, int]]) -> None:
+        if (number := self._pick(pick)) is not None:
+            lines, key = [Line(*line) for line in part], self._key()
+            kept = self.model.holds[number].state == "committed"
+            self._keyed(
+                lambda fingerprint: _called_off(
+                    self.engine.orders.cancel(self.ids[number], OPS, "", lines, Operation(key, fingerprint))
+                ),
+                lambda: _copied(*self.model.cancel(number, model.summed(part))),
+                kept,
+            )
+
+    @rule(pick=picks)
+    def ops_cancel_the_rest(self, pick: int) -> None:
+        self.ops_cancel(pick, [])
+
+    @rule(pick=picks)
+    def ops_cancel_a_unit(self, pick: int) -> None:
+        if (number := self._pick(pick)) is not None:
+            self.ops_cancel(pick, [(next(iter(self.model.holds[number].basket)), 1)])
+
+    @rule(pick=picks)
+    def ops_fulfil(self, pick: int) -> None:
+        if (number := self._pick(pick)) is not None:
+            key, kept = self._key(), self.model.holds[number].state == "committed"
+            self._keyed(
+                lambda fingerprint: _called_off(
+                    self.engine.orders.fulfil(self.ids[number], OPS, Operation(key, fingerprint))
+                ),
+                lambda: _copied("fulfilled", self.model.fulfil(number)),
+                kept,
+            )
+
+    # Carts
+
+    @rule(user=st.one_of(users, st.just("")))
+    def make_a_cart(self, user: str) -> None:
+        self.cart_ids.append(self.engine.carts.create(Origin(user or "guest", user=user)).id)
+        self.model.create_cart(user)
+
+    @rule(pick=picks, own=mostly, user=st.one_of(users, st.just("")), sku=skus, units=st.integers(0, 4))
+    def put_a_line(self, pick: int, own: bool, user: str, sku: str, units: int) -> None:
+        if (cart := self._pick_cart(pick)) is not None:
+            as_user = self.model.carts[cart].user if own else user
+            self._both(
+                lambda: self._shown(self.engine.carts.put_line(self.cart_ids[cart], _buyer(as_user), Line(sku, units))),
+                lambda: self._put_and_show(cart, as_user, sku, units),
+            )
+
+    @rule(pick=picks, own=mostly, user=st.one_of(users, st.just("")))
+    def look_at_a_cart(self, pick: int, own: bool, user: str) -> None:
+        if (cart := self._pick_cart(pick)) is not None:
+            as_user = self.model.carts[cart].user if own else user
+            self._both(
+                lambda: self._shown(self.engine.carts.get(self.cart_ids[cart], _buyer(as_user))),
+                lambda: self.model.show(cart, as_user),
+            )
+
+    @rule(pick=picks, own=mostly, user=users, hold_seconds=holds_seconds)
+    def check_out(self, pick: int, own: bool, user: str, hold_seconds: int) -> None:
+        if (cart := self._pick_cart(pick)) is not None:
+            as_user, key = (own and self.model.carts[cart].user) or user, self._key()
+            self._reserved(
+                lambda fingerprint: self.engine.carts.checkout(
+                    self.cart_ids[cart], _buyer(as_user), hold_seconds, key, fingerprint
+                ),
+                lambda: self.model.check_out(cart, as_user, hold_seconds * 1_000),
+            )
+
+    @rule(pick=picks, sku=skus, units=st.integers(1, 3), hold_seconds=holds_seconds, times=st.integers(1, 3))
+    def change_a_cart_and_check_it_out(self, pick: int, sku: str, units: int, hold_seconds: int, times: int) -> None:
+        for time in range(times):
+            self.put_a_line(pick, True, "", sku, units + time)
+            self.check_out(pick, True, "ann", hold_seconds)
+
+    @rule(pick=picks, user=users, really=rarely)
+    def delete_a_cart(self, pick: int, user: str, really: bool) -> None:
+        if really and (cart := self._pick_cart(pick)) is not None:
+            self._both(
+                lambda: self.engine.carts.delete(self.cart_ids[cart], _buyer(user)),
+                lambda: self.model.delete_cart(cart, user),
+            )
+
+    # What rarely comes about by chance, in a row
+
+    @rule(pick=picks, released=st.booleans(), taken=mostly, payment=payments, told=st.booleans())
+    def a_dead_hold_is_paid(self, pick: int, released: bool, taken: bool, payment: str, told: bool) -> None:
+        if (number := self._pick(pick)) is None:
+            return
+        if released:
+            self.release(pick, False)
+        else:
+            self._move(max(self.model.holds[number].deadline_ms - self.model.now_ms, 0))
+        sku, units = next(iter(self.model.holds[number].basket.items()))
+        free = self.model.shelves[sku].available
+        if taken and free:
+            self.ops_adjust(sku, min(units - 1 - free, -1))
+        pick = len(self.ids) - 1 - number
+        self._compare()
+        if told:
+            self.the_provider_tells(pick, payment, "payment.succeeded")
+        else:
+            self.commit(pick, payment)
+
+    @rule(user=users, basket=baskets, by_ms=st.sampled_from([1, 300_000, 899_999]))
+    def a_hold_is_extended_later(self, user: str, basket: list[tuple[str, int]], by_ms: int) -> None:
+        self.reserve(user, basket, 900)
+        self._move(by_ms)
+        self._compare()
+        self.extend(0, False, 900)
+
+    @rule(user=users, sku=st.sampled_from("abc"), limit=st.integers(1, 3), end=st.sampled_from(["", "end", "pay"]))
+    def a_limit_is_used_up(self, user: str, sku: str, limit: int, end: str) -> None:
+        self._configure(sku, None, {"limit": limit})
+        self.reserve(user, [(sku, limit)], 60)
+        self._compare()
+        if end == "end":
+            self._move(60_000)
+        elif end:
+            self.commit(0, "p1")
+        self.reserve(user, [(sku, 1)], 60)
+
+    @rule(pick=picks, by_ms=st.sampled_from([0, 1, 300_000]), sku=st.sampled_from("abc"), units=st.integers(1, 3))
+    def a_cart_is_bought_and_filled_again(self, pick: int, by_ms: int, sku: str, units: int) -> None:
+        self.put_a_line(pick, True, "", sku, units)
+        before = len(self.ids)
+        self.check_out(pick, True, "ann", 900)
+        self._move(by_ms)
+        self._compare()
+        self.check_out(pick, True, "ann", 900)
+        if len(self.ids) > before:
+            self.commit(0, "p1")
+            self.put_a_line(pick, True, "", sku, units)
+            self._compare()
+            self.commit(0, "p1")
+
+    @rule(sku=st.sampled_from("abc"), start_ms=st.sampled_from([None, -1, 0, 1, 2]), length_ms=st.integers(-1, 2))
+    def a_sale_has_its_time(self, sku: str, start_ms: int | None, length_ms: int) -> None:
+        window: dict[str, int | None] = {"starts_ms": None, "ends_ms": None}
+        if start_ms is not None:
+            window["starts_ms"] = self.model.now_ms + start_ms
+            window["ends_ms"] = self.model.now_ms + start_ms + length_ms
+        self._configure(sku, None, window)
+        self.reserve("ann", [(sku, 1)], 60)
+        self._move(1)
+        self._compare()
+        self.reserve("ann", [(sku, 1)], 60)
+        self._configure(sku, None, {"starts_ms": None, "ends_ms": None})
+
+    # Idempotency
+
+    @rule(pick=picks)
+    def repeat_a_call(self, pick: int) -> None:
+        if self.answered:
+            earlier = self.answered[-1 - pick % len(self.answered)]
+            before = self.redis.hget(self.keys.meta, "seq")
+            assert earlier.call("1") == earlier.answer
+            assert self.redis.hget(self.keys.meta, "seq") == before
+
+    @rule(pick=picks)
+    def use_a_key_again_for_another_call(self, pick: int) -> None:
+        if self.answered and (earlier := self.answered[-1 - pick % len(self.answered)]).kept:
+            assert _refusal(lambda: earlier.call("2")).code == "idempotency_key_reused"
+
+    # What must be equal
+
+    @invariant()
+    def everything_agrees(self) -> None:
+        Shopping.checks += 1
+        self._compare()
+
+    def _compare(self) -> None:
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.hgetall(self.keys.meta)
+        pipe.zrange(self.keys.deadlines, 0, -1, withscores=True)
+        for sku in "abcd":
+            pipe.hgetall(self.keys.sku(sku))
+            pipe.hgetall(self.keys.buyers(sku))
+        for reservation_id in self.ids:
+            pipe.hgetall(self.keys.reservation(reservation_id))
+        for cart_id in self.cart_ids:
+            pipe.hgetall(self.keys.cart(cart_id))
+        meta, deadlines, *hashes = pipe.execute()
+        stock, records, carts = hashes[:8], hashes[8 : 8 + len(self.ids)], hashes[8 + len(self.ids) :]
+        counters = {sku: _counters(fields) for sku, fields in zip("abcd", stock[::2], strict=True) if fields}
+        buyers = {
+            (sku, user): int(units)
+            for sku, counted in zip("abcd", stock[1::2], strict=True)
+            for user, units in counted.items()
+        }
+        last = f"{self.ledger[-1].epoch}-{self.ledger[-1].seq}" if self.ledger else "-"
+        self._follow_the_ledger(self.engine.store.events(last, 1_000), int(meta["seq"]))
+        assert self.fold == counters
+        live = {name: int(r["deadline_ms"]) for name, r in zip(self.ids, records, strict=True) if _is_live(r)}
+        assert {name: int(deadline_ms) for name, deadline_ms in deadlines} == live
+        self._end_what_is_due(records, counters, buyers)
+        assert counters == {
+            sku: (shelf.available, shelf.reserved, shelf.allocated, shelf.on_hand)
+            for sku, shelf in self.model.shelves.items()
+        }
+        assert all(min(counts) >= 0 for counts in counters.values())
+        assert {at: units for at, units in buyers.items() if units} == +self.model.bought
+        for record, hold in zip(records, self.model.holds, strict=True):
+            assert _plain(record) == _expected(hold)
+        for fields, cart in zip(carts, self.model.carts, strict=True):
+            wanted = {name[4:]: int(units) for name, units in fields.items() if name.startswith("sku:")}
+            assert (wanted, fields.get("user", "")) == (({}, "") if cart.gone else (cart.wanted, cart.user))
+
+    def teardown(self) -> None:
+        books.assert_right(self.engine)
+
+    # Helpers
+
+    def _follow_the_ledger(self, happened: list[Event], seq: int) -> None:
+        self.ledger += happened
+        Shopping.seen.update(f"{event.op} {event.detail}" if event.detail == "late" else event.op for event in happened)
+        Shopping.seen.update(f"{event.op} {event.reason}" for event in happened if event.reason == "replaced")
+        assert [event.seq for event in happened] == list(range(seq - len(happened) + 1, seq + 1))
+        assert len(self.ledger) == seq
+        for sku, moves in books.fold(happened).items():
+            before = self.fold.get(sku, (0, 0, 0, 0))
+            self.fold[sku] = tuple(old + move for old, move in zip(before, moves, strict=True))  # type: ignore[assignment]
+
+    def _end_what_is_due(
+        self, records: list[dict[str, str]], counters: dict[str, Counters], buyers: dict[tuple[str, str], int]
+    ) -> None:
+        """The engine ends holds when they are in the way or when it sweeps; until then they count as ended here."""
+        for record in records:
+            if not _is_live(record) or int(record["deadline_ms"]) > self.model.now_ms:
+                continue
+            record["state"] = "expired"
+            for sku, units in _basket(record["lines"]).items():
+                available, reserved, allocated, on_hand = counters[sku]
+                counters[sku] = (available + units, reserved - units, allocated, on_hand)
+                if sku in record.get("counted", "").split():
+                    buyers[sku, record["user"]] -= units
+
+    def _both(self, real: Callable[[], object], expected: Callable[[], object]) -> object:
+        """Do the same here and there. Gives the answer, None for a refusal."""
+        try:
+            wanted = expected()
+        except Refused as refused:
+            self._same_refusal(_refusal(real), refused)
+            return None
+        found = _answer(real)
+        assert found == wanted
+        return found
+
+    def _keyed(self, real: Callable[[str], object], expected: Callable[[], object], kept: bool = True) -> None:
+        try:
+            wanted = expected()
+        except Refused as refused:
+            self._same_refusal(_refusal(lambda: real("1")), refused)
+            return
+        found = _answer(lambda: real("1"))
+        assert wanted is None or found == wanted
+        self.answered.append(Answered(real, found, kept))
+
+    def _reserved(self, real: Callable[[str], Reservation], expected: Callable[[], int]) -> None:
+        def call(fingerprint: str) -> tuple[object, ...]:
+            held = real(fingerprint)
+            return held.id, held.state, held.user, held.lines, held.created_ms, held.deadline_ms
+
+        try:
+            number = expected()
+        except Refused as refused:
+            self._same_refusal(_refusal(lambda: call("1")), refused)
+            return
+        found: Any = _answer(lambda: call("1"))
+        self.ids.append(found[0])
+        assert len(self.ids) == number + 1
+        hold = self.model.holds[number]
+        assert found[1:3] == ("reserved", hold.user)
+        assert {line.sku: line.quantity for line in found[3]} == hold.basket
+        assert found[4:] == (hold.created_ms, hold.deadline_ms)
+        self.answered.append(Answered(call, found, True))
+
+    def _same_refusal(self, error: EngineError, refused: Refused) -> None:
+        assert error.code == refused.code
+        Shopping.seen[error.code] += 1
+        if isinstance(error, LinesUnavailable):
+            Shopping.seen.update(line.verdict for line in error.lines)
+            Shopping.seen["standing"] += error.standing != ""
+            verdicts, standing = refused.said
+            assert isinstance(verdicts, list)
+            assert error.standing == ("" if standing is None else self.ids[standing])  # type: ignore[call-overload]
+            for line, wanted in zip(error.lines, verdicts, strict=True):
+                assert (line.sku, line.requested, line.verdict) == (wanted.sku, wanted.requested, wanted.verdict)
+                if not self._overdue(line.sku):
+                    assert (line.available, line.max_reservable) == (wanted.available, wanted.most)
+        if isinstance(error, RefundRequired):
+            [lines] = refused.said
+            assert tuple((line.sku, line.requested, line.available) for line in error.lines) == lines
+
+    def _overdue(self, sku: str) -> bool:
+        """Whether a hold of the SKU is due that wasn't in the way of the last call, and so is still there."""
+        due = self.redis.zrange(self.keys.deadlines, "-inf", self.model.now_ms, byscore=True)
+        return any(sku in _basket(self.redis.hget(self.keys.reservation(name), "lines")) for name in due)
+
+    def _configure(self, sku: str, on_hand: int | None, changes: dict[str, int | None]) -> None:
+        names = {"limit": "limit_per_customer", "starts_ms": "sale_starts_ms", "ends_ms": "sale_ends_ms"}
+        attributes = {names.get(name, name): "" if to is None else str(to) for name, to in changes.items()}
+        self._both(
+            lambda: self.engine.stock.configure(sku, on_hand, attributes, OPS, NO_KEY)[1],
+            lambda: self.model.configure(sku, on_hand, changes),
+        )
+
+    def _move(self, by_ms: int) -> None:
+        self.model.move_time(by_ms)
+        self.redis.hset(self.keys.meta, "clock_ms", self.model.now_ms)
+
+    def _sweep(self) -> None:
+        swept = self.engine.expiry.sweep(KEEPER)
+        assert (swept.stuck, swept.more) == (0, False)
+
+    def _key(self) -> str:
+        self.fingerprints += 1
+        return f"key-{self.fingerprints}"
+
+    def _user(self, number: int, thief: bool) -> str:
+        return "mallory" if thief else self.model.holds[number].user
+
+    def _pick(self, pick: int) -> int | None:
+        """One of the latest reservations."""
+        if not self.ids:
+            assert isinstance(_refusal(lambda: self.engine.reservations.get("r9", None)), NotFound)
+            return None
+        return len(self.ids) - 1 - pick % len(self.ids)
+
+    def _pick_cart(self, pick: int) -> int | None:
+        """One of the latest three carts."""
+        if not self.cart_ids:
+            assert isinstance(_refusal(lambda: self.engine.carts.get("c9", OPS)), NotFound)
+            return None
+        return len(self.cart_ids) - 1 - pick % min(len(self.cart_ids), 3)
+
+    def _put_and_show(self, cart: int, user: str, sku: str, units: int) -> dict[str, tuple[int, int, str, bool]]:
+        self.model.put_line(cart, user, sku, units)
+        return self.model.show(cart, user)
+
+    def _shown(self, cart: Any) -> dict[str, tuple[int, int, str, bool]]:
+        return {line.sku: (line.quantity, line.available, line.status, line.fulfillable) for line in cart.lines}
+
+
+def _buyer(user: str) -> Origin:
+    return Origin(user or "guest", user=user)
+
+
+def _answer(call: Callable[[], object]) -> object:
+    try:
+        return call()
+    except EngineError as error:
+        raise AssertionError(f"the engine refuses: {error.code} {error}") from error
+
+
+def _refusal(call: Callable[[], object]) -> EngineError:
+    try:
+        answer = call()
+    except EngineError as error:
+        return error
+    raise AssertionError(f"the engine doesn't refuse, but answers {answer}")
+
+
+def _called_off(order: Order) -> tuple[str, dict[str, int]]:
+    return order.reservation_state, {line.sku: line.quantity for line in order.cancelled_lines}
+
+
+def _copied(state: str, cancelled: Counter[str]) -> tuple[str, dict[str, int]]:
+    return state, dict(cancelled)
+
+
+def _basket(lines: str) -> dict[str, int]:
+    return {sku: int(units) for sku, _, units in (word.rpartition("=") for word in lines.split())}
+
+
+def _counters(fields: dict[str, str]) -> Counters:
+    return int(fields["available"]), int(fields["reserved"]), int(fields["allocated"]), int(fields["on_hand"])
+
+
+def _is_live(record: dict[str, str]) -> bool:
+    return record["state"] == State.RESERVED
+
+
+def _plain(record: dict[str, str]) -> tuple[object, ...]:
+    return (
+        record["state"],
+        record["user"],
+        _basket(record["lines"]),
+        int(record["created_ms"]),
+        int(record["deadline_ms"]),
+        set(record.get("counted", "").split()),
+        record.get("payment_id", ""),
+        record.get("late") == "1",
+        _basket(record.get("cancelled", "")),
+        {name.removeprefix("refund:") for name in record if name.startswith("refund:")},
+    )
+
+
+def _expected(hold: model.Hold) -> tuple[object, ...]:
+    return (
+        hold.state,
+        hold.user,
+        hold.basket,
+        hold.created_ms,
+        hold.deadline_ms,
+        hold.limited,
+        hold.payment,
+        hold.late,
+        dict(hold.cancelled),
+        set(hold.refunds),
+    )
+
+
+def profile(steps: int, phases: tuple[Phase, ...] = (Phase.generate, Phase.shrink), **more: Any) -> settings:
+    return settings(
+        phases=phases,
+        max_examples=steps * 5 // 4 // STEPS_IN_A_RUN,  # some runs are shorter
+        stateful_step_count=STEPS_IN_A_RUN,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        **more,
+    )
+
+
+@pytest.mark.timeout(0)
+def test_the_engine_does_what_the_model_does_in_thousands_of_steps() -> None:
+    asked = int(os.environ.get("STOCKADE_TEST_STEPS", "0"))
+    Shopping.runs = Shopping.checks = 0
+    Shopping.seen.clear()
+    run_state_machine_as_test(Shopping, settings=profile(asked or STEPS, derandomize=not asked))
+    steps = Shopping.checks - Shopping.runs
+    print(f"{steps} steps in {Shopping.runs} runs: {Shopping.seen}")
+    assert steps >= (asked or STEPS)
+    assert steps < STEPS or REACHED - Shopping.seen.keys() == set()
