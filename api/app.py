@@ -9,7 +9,7 @@ from gunicorn.http.errors import ParseException
 
 from api import context, openapi, problems
 from api.auth import Authenticator
-from api.views import availability, health, operation, orders, reservations, stock
+from api.views import availability, batch, carts, health, operation, orders, payments, reservations, stock
 from engine.engine import Engine
 
 MOST_BODY_BYTES = 64 * 1024
@@ -28,7 +28,7 @@ def create_app(engine: Engine) -> Flask:
     app.extensions["stockade_engine"] = engine
     app.extensions["stockade_authenticator"] = Authenticator(engine.settings)
     app.extensions["stockade_openapi"] = openapi.document()
-    for module in (stock, availability, reservations, orders, operation, health):
+    for module in (stock, availability, carts, batch, reservations, payments, orders, operation, health):
         app.register_blueprint(module.blueprint)
     app.register_blueprint(health.docs)
     problems.register(app)

@@ -10,8 +10,9 @@ import orjson
 from flask import g, request
 
 from api.auth import Identity
-from api.problems import Problem
+from api.problems import INVALID, Problem
 from engine.ids import fingerprint, random_id
+from engine.limits import SKU_PATTERN
 from engine.values import Origin
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -58,15 +59,24 @@ def call(identity: Identity | None, document: Any) -> Call:
     return Call(identity, g.request_id, key, fingerprint(request.method.encode(), request.path.encode(), canonical))
 
 
-def json_document() -> Any:
-    """The body, parsed.
+def valid_sku(text: str) -> str:
+    """A SKU out of a path. Raises: Problem: `validation_failed`, if it can't be one."""
+    if not re.fullmatch(SKU_PATTERN, text):
+        raise Problem("validation_failed", INVALID, errors={"sku": ["This is no SKU."]})
+    return text
+
+
+def json_document(*, may_be_missing: bool = False) -> Any:
+    """The body, parsed. One that `may_be_missing` and is, is an empty object.
 
     Raises:
         Problem: `bad_request`, if it isn't JSON or doesn't say so; `payload_too_large`.
     """
+    if may_be_missing and not request.content_length and "Transfer-Encoding" not in request.headers:
+        return {}
     if request.mimetype != "application/json":
         raise Problem("bad_request", "Content-Type must be application/json.")
-    body = request.get_data(cache=False)
+    body = request.get_data()
     # Werkzeug cuts a body of unknown length off at the limit, without a word.
     if request.content_length is None and len(body) == request.max_content_length and _more():
         raise Problem("payload_too_large", "")

@@ -9,27 +9,27 @@ from typing import Any
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
-from marshmallow import Schema, fields
+from marshmallow import Schema
 
+from api.auth import STOREFRONT
 from api.fields import Timestamp
 from api.problems import STATUS
 from api.route import ROUTES, Route
+from api.schemas import BatchItem, ProblemSchema
+from engine.limits import SKU_PATTERN
 
 EVERYWHERE = ("bad_request", "store_unavailable")
 GUARDED = ("unauthenticated", "forbidden")
 WITH_BODY = ("payload_too_large", "validation_failed", "closed")
+WITH_WORDS_IN_PATH = ("not_found", "method_not_allowed")
 
-
-class ProblemSchema(Schema):
-    """RFC 9457, with `code`, and `errors` or `lines` where they help."""
-
-    type = fields.String(required=True)
-    title = fields.String(required=True)
-    status = fields.Integer(required=True)
-    detail = fields.String(required=True)
-    code = fields.String(required=True)
-    errors = fields.Dict()
-    lines = fields.List(fields.Dict())
+VISIBLE = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
+PRINTABLE = {"type": "string", "minLength": 1, "maxLength": 255}
+IN_PATH = {
+    "sku": {"type": "string", "minLength": 1, "maxLength": 64, "pattern": f"^{SKU_PATTERN}$"},
+    "id": {"type": "string", "minLength": 22, "maxLength": 22, "pattern": "^[0-9A-Za-z]{22}$"},
+}
+"""What a word in a path looks like."""
 
 
 def document() -> dict[str, Any]:
@@ -45,6 +45,16 @@ def document() -> dict[str, Any]:
     assert converter is not None
     converter.map_to_openapi_type(Timestamp, "string", "date-time")
     spec.components.security_scheme("token", {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})
+    spec.components.security_scheme(
+        "signature",
+        {
+            "type": "apiKey",
+            "in": "header",
+            "name": "Stockade-Signature",
+            "description": 't=<unix s>,v1=<hex HMAC-SHA256 of "{t}.{raw body}">',
+        },
+    )
+    spec.components.schema("BatchItem", schema=BatchItem)
     for route in ROUTES:
         spec.path(
             path=re.sub(r"<(\w+)>", r"{\1}", route.path),
@@ -57,39 +67,51 @@ def _operation(route: Route, converter: OpenAPIConverter) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "summary": route.summary,
         "parameters": _parameters(route, converter),
-        "responses": {str(status): _answer(schema) for status, schema in route.answers.items()},
+        "responses": {str(status): _answer(status, schema) for status, schema in route.answers.items()},
     }
     for code in _refusals(route):
         entry = operation["responses"].setdefault(str(STATUS[code]), _problem())
         entry["description"] = f"{entry['description']} `{code}`".strip()
     if route.scopes:
-        operation["security"] = [{"token": []}]
+        operation["security"] = [{"token": []}, {}] if route.guests else [{"token": []}]
         operation["description"] = f"Scope: {' or '.join(route.scopes)}."
+    if route.signed:
+        operation["security"] = [{"signature": []}]
     if route.body:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": route.body}}}
+        operation["requestBody"] = {
+            "required": not route.bodiless,
+            "content": {"application/json": {"schema": route.body}},
+        }
     return operation
 
 
 def _parameters(route: Route, converter: OpenAPIConverter) -> list[dict[str, Any]]:
-    parameters = [_parameter("path", word, required=True) for word in re.findall(r"<(\w+)>", route.path)]
+    parameters = [_parameter("path", word, IN_PATH[word]) for word in _words(route)]
     if route.query:
         parameters += converter.schema2parameters(route.query(), location="query")
+    if STOREFRONT in route.scopes:
+        about = "The user for whom a token with the scope storefront acts."
+        parameters.append(_parameter("header", "Stockade-User", PRINTABLE) | {"description": about})
     if route.idempotent:
-        parameters.append(_parameter("header", "Idempotency-Key", required=False))
+        parameters.append(_parameter("header", "Idempotency-Key", VISIBLE))
     return parameters
 
 
-def _parameter(place: str, name: str, *, required: bool) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "string"}
-    if place == "header":
-        schema |= {"minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}
-    return {"in": place, "name": name, "required": required, "schema": schema}
+def _parameter(place: str, name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"in": place, "name": name, "required": place == "path", "schema": schema}
+
+
+def _words(route: Route) -> list[str]:
+    """The words in a route's path that stand for something."""
+    return re.findall(r"<(\w+)>", route.path)
 
 
 def _refusals(route: Route) -> list[str]:
-    codes = [*EVERYWHERE, *route.refusals]
+    codes = [*EVERYWHERE, *route.refusals, *(WITH_WORDS_IN_PATH if _words(route) else ())]
     if route.scopes:
         codes += GUARDED
+    if route.signed:
+        codes.append("unauthenticated")
     if route.body:
         codes += WITH_BODY
     elif route.query:
@@ -99,7 +121,9 @@ def _refusals(route: Route) -> list[str]:
     return sorted(set(codes), key=lambda code: (STATUS[code], code))
 
 
-def _answer(schema: type[Schema]) -> dict[str, Any]:
+def _answer(status: int, schema: type[Schema]) -> dict[str, Any]:
+    if status == 204:
+        return {"description": "Done; there is nothing to show."}
     return {"description": "", "content": {"application/json": {"schema": schema}}}
 
 

@@ -11,6 +11,7 @@ import orjson
 import structlog
 from flask import Flask, Response
 from gunicorn.http.errors import ParseException
+from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
 from api.schemas import LineVerdictSchema
@@ -31,6 +32,7 @@ STATUS: dict[str, int] = {
     "invalid_transition": 409,
     "payload_too_large": 413,
     "validation_failed": 422,
+    "empty_cart": 422,
     "idempotency_key_reused": 422,
     "internal_error": 500,
     "inconsistent": 500,
@@ -48,10 +50,12 @@ DETAIL: dict[str, str] = {
     "inconsistent": "The stock records don't agree. Nothing was changed; the operators must look.",
     "internal_error": "Something went wrong here.",
     "method_not_allowed": "This path has other methods; see Allow.",
-    "payload_too_large": "The body is larger than 64 KiB.",
+    "payload_too_large": "The body is larger than 64 KiB (1 MiB for a batch).",
     "not_found": "Nothing is here.",
 }
 """What to say where nothing more is known. From 500 on this is all that is said."""
+
+INVALID = "The request has errors; see errors."
 
 RETRY_AFTER_SECONDS = 1
 
@@ -73,7 +77,28 @@ class Problem(Exception):
 
 def response(code: str, detail: str, extra: Mapping[str, object], headers: Mapping[str, str]) -> Response:
     status = STATUS[code]
-    body: dict[str, object] = {
+    # Errors in a list have the index as their key.
+    body = orjson.dumps(document(code, detail, extra), option=orjson.OPT_NON_STR_KEYS)
+    answer = Response(body, status, mimetype="application/problem+json")
+    answer.headers.update(headers)
+    if status == 503:
+        answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return answer
+
+
+def of_engine(error: EngineError) -> dict[str, object]:
+    """The document of an error that the engine raised."""
+    return document(error.code, *_told(error))
+
+
+def invalid(error: ValidationError) -> dict[str, object]:
+    """The document of a body, or a part of one, that doesn't fit its schema."""
+    return document("validation_failed", INVALID, {"errors": error.normalized_messages()})
+
+
+def document(code: str, detail: str, extra: Mapping[str, object]) -> dict[str, object]:
+    status = STATUS[code]
+    return {
         "type": f"urn:stockade:problem:{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
@@ -81,12 +106,6 @@ def response(code: str, detail: str, extra: Mapping[str, object], headers: Mappi
         "code": code,
         **extra,
     }
-    # Errors in a list have the index as their key.
-    answer = Response(orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS), status, mimetype="application/problem+json")
-    answer.headers.update(headers)
-    if status == 503:
-        answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
-    return answer
 
 
 def register(app: Flask) -> None:
@@ -102,17 +121,23 @@ def _from_problem(problem: Problem) -> Response:
 
 
 def _from_engine(error: EngineError) -> Response:
+    return response(error.code, *_told(error), {})
+
+
+def _told(error: EngineError) -> tuple[str, dict[str, Any]]:
+    """What an engine's error says to the client: its detail, and members of its own."""
     extra: dict[str, Any] = {}
     if isinstance(error, LinesUnavailable):
         extra["lines"] = LineVerdictSchema(many=True).dump(error.lines)
+        if error.standing:
+            extra["standing_reservation"] = error.standing
     if isinstance(error, RefundRequired):
         extra["lines"] = [asdict(line) for line in error.lines]
     if isinstance(error, ValidationFailed):
         extra["errors"] = error.errors
     if STATUS[error.code] == 500:
         log.error("refused_by_script", code=error.code, detail=str(error))
-    detail = str(error) if STATUS[error.code] < 500 else ""
-    return response(error.code, detail, extra, {})
+    return (str(error) if STATUS[error.code] < 500 else ""), extra
 
 
 def _from_werkzeug(error: HTTPException) -> Response:

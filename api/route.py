@@ -11,9 +11,9 @@ import orjson
 from flask import Blueprint, Response, current_app, request
 from marshmallow import Schema, ValidationError, fields
 
-from api import context
+from api import context, signature
 from api.auth import CUSTOMER, STOREFRONT, Authenticator, Identity
-from api.problems import Problem
+from api.problems import INVALID, Problem
 from engine.engine import Engine
 from engine.values import Operation
 
@@ -50,7 +50,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Route:
-    """`scopes`: any of them will do; none: public. `refusals`: codes of this route beyond those every route has."""
+    """`scopes`: any of them will do; none: public. `guests`: no token will do, too.
+
+    `refusals`: codes of this route beyond those every route has. `signed`: the webhook's signature stands for a token.
+    `bodiless`: the body may be left out.
+    """
 
     method: str
     path: str
@@ -61,6 +65,10 @@ class Route:
     query: type[Schema] | None = None
     refusals: Sequence[str] = ()
     idempotent: bool = False
+    guests: bool = False
+    signed: bool = False
+    bodiless: bool = False
+    most_body_bytes: int = 64 * 1024
 
 
 ROUTES: list[Route] = []
@@ -80,8 +88,9 @@ def route(blueprint: Blueprint, method: str, path: str, summary: str, **kwargs: 
     def decorate(view: View) -> View:
         @wraps(view)
         def answer(**words: str) -> Response:
-            identity = _identity(declared.scopes)
-            document = context.json_document() if body_schema else None
+            request.max_content_length = declared.most_body_bytes
+            identity = _identity(declared)
+            document = context.json_document(may_be_missing=declared.bodiless) if body_schema else None
             call = context.call(identity, document)
             body = _loaded(body_schema, document) if body_schema else {}
             query = _loaded(query_schema, _query(query_schema)) if query_schema else {}
@@ -94,15 +103,19 @@ def route(blueprint: Blueprint, method: str, path: str, summary: str, **kwargs: 
     return decorate
 
 
-def _identity(scopes: Sequence[str]) -> Identity | None:
-    if not scopes:
+def _identity(route: Route) -> Identity | None:
+    if route.signed:
+        signature.check(current_app.extensions["stockade_engine"].settings.webhook_secret)
+    if not route.scopes or (route.guests and "Authorization" not in request.headers):
         return None
     authenticator: Authenticator = current_app.extensions["stockade_authenticator"]
     identity = authenticator.identify(request.headers.get("Authorization", ""), request.headers.get("Stockade-User"))
-    if identity.scopes.isdisjoint(scopes):
-        raise Problem("forbidden", f"The token needs the scope {' or '.join(scopes)}.")
-    acts_for_nobody = identity.scopes & set(scopes) == {STOREFRONT} and CUSTOMER in scopes
+    if identity.scopes.isdisjoint(route.scopes):
+        raise Problem("forbidden", f"The token needs the scope {' or '.join(route.scopes)}.")
+    acts_for_nobody = identity.scopes & set(route.scopes) == {STOREFRONT} and CUSTOMER in route.scopes
     if acts_for_nobody and "Stockade-User" not in request.headers:
+        if route.guests:
+            return None
         raise Problem("forbidden", "With the scope storefront, the header Stockade-User must say for whom.")
     return identity
 
@@ -117,15 +130,19 @@ def _loaded(schema: Schema, document: Any) -> dict[str, Any]:
     try:
         loaded: dict[str, Any] = schema.load(document)
     except ValidationError as error:
-        raise Problem(
-            "validation_failed", "The request has errors; see errors.", errors=error.normalized_messages()
-        ) from error
+        raise Problem("validation_failed", INVALID, errors=error.normalized_messages()) from error
     return loaded
 
 
 def _dumped(answer: Answer, dumpers: Mapping[int, Schema], keyed: bool) -> Response:
+    if answer.status == 204:
+        empty = Response(status=204)
+        del empty.headers["Content-Type"]
+        return empty
     document = dumpers[answer.status].dump(answer.value)
-    response = Response(orjson.dumps(document), answer.status, mimetype="application/json", headers=answer.headers)
+    # Errors in a list have the index as their key.
+    data = orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS)
+    response = Response(data, answer.status, mimetype="application/json", headers=answer.headers)
     # Without a key the call was repeated by our own client, after a time-out.
     if answer.replayed and keyed:
         response.headers["Idempotent-Replayed"] = "true"

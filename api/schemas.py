@@ -7,8 +7,9 @@ from typing import Any
 from marshmallow import RAISE, Schema, fields, validate
 
 from api.fields import Digits, Flag, Timestamp, Whole
-from engine.limits import MAX_HOLD_SECONDS, MOST_LINES, MOST_ON_HAND, MOST_QUANTITY, SKU_PATTERN
-from engine.states import Availability, Verdict
+from engine.limits import MAX_HOLD_SECONDS, MOST_IN_BATCH, MOST_LINES, MOST_ON_HAND, MOST_QUANTITY, SKU_PATTERN
+from engine.payments import Outcome
+from engine.states import ORDER_STATE, Availability, State, Verdict
 
 MOST_AVAILABILITIES = 100
 MOST_ON_PAGE = 1_000
@@ -40,6 +41,19 @@ class Strict(Schema):
         unknown = RAISE
 
 
+class ProblemSchema(Schema):
+    """RFC 9457, with `code`, and `errors` or `lines` where they help."""
+
+    type = Text(required=True)
+    title = Text(required=True)
+    status = fields.Integer(required=True)
+    detail = Text(required=True)
+    code = Text(required=True)
+    errors = fields.Dict()
+    lines = fields.List(fields.Dict())
+    standing_reservation = Text()
+
+
 class LineSchema(Strict):
     sku = _sku(required=True)
     quantity = Whole(required=True, validate=validate.Range(1, MOST_QUANTITY))
@@ -57,13 +71,72 @@ class ExtendRequest(Strict):
     hold_seconds = _hold_seconds(required=True)
 
 
+class CheckoutRequest(Strict):
+    hold_seconds = _hold_seconds()
+
+
+class BatchItem(ReservationRequest):
+    user = _words(required=True)
+    idempotency_key = Text(
+        validate=validate.Regexp(r"[!-~]{1,255}\Z", error="Must be 1 to 255 visible ASCII characters.")
+    )
+
+
+class BatchRequest(Strict):
+    """Items are judged one by one, so that a bad one doesn't spoil the rest. Each should be a `BatchItem`."""
+
+    reservations = fields.List(
+        fields.Raw(allow_none=True, metadata={"allOf": [{"$ref": "#/components/schemas/BatchItem"}]}),
+        required=True,
+        validate=validate.Length(1, MOST_IN_BATCH),
+    )
+
+
+class CartLineRequest(Strict):
+    quantity = Whole(required=True, validate=validate.Range(1, MOST_QUANTITY))
+
+
+class CartLineSchema(Schema):
+    sku = Text(required=True)
+    quantity = Whole(required=True)
+    available = Whole(required=True)
+    status = Text(required=True, validate=validate.OneOf(list(Availability)))
+    fulfillable = Flag(required=True)
+
+
+class CartSchema(Schema):
+    id = Text(required=True)
+    lines = fields.List(fields.Nested(CartLineSchema), required=True)
+
+
+class WebhookRequest(Strict):
+    id = _words(required=True)
+    type = _words(required=True)
+    reservation_id = _words(required=True)
+    payment_id = _words(required=True)
+
+
+class WebhookSchema(Schema):
+    outcome = Text(required=True, validate=validate.OneOf(list(Outcome)))
+
+
 class ReservationSchema(Schema):
     id = Text(required=True)
-    state = Text(required=True)
+    state = Text(required=True, validate=validate.OneOf(list(State)))
     lines = fields.List(fields.Nested(LineSchema), required=True)
     user = Text(required=True)
     created_at = Timestamp(attribute="created_ms", required=True)
     expires_at = Timestamp(attribute="deadline_ms", required=True)
+
+
+class BatchResultSchema(Schema):
+    status = Whole(required=True)
+    reservation = fields.Nested(ReservationSchema)
+    problem = fields.Nested(ProblemSchema)
+
+
+class BatchSchema(Schema):
+    results = fields.List(fields.Nested(BatchResultSchema), required=True)
 
 
 class LineVerdictSchema(Schema):
@@ -88,6 +161,7 @@ class AdjustmentRequest(Strict):
     delta = Whole(
         required=True,
         validate=[validate.Range(-MOST_ON_HAND, MOST_ON_HAND), validate.NoneOf([0], error="Must not be 0.")],
+        metadata={"not": {"const": 0}},
     )
     reason = _words(required=True)
 
@@ -138,7 +212,7 @@ class CommitRequest(Strict):
 class OrderSchema(Schema):
     id = Text(required=True)
     user = Text(required=True)
-    state = Text(required=True)
+    state = Text(required=True, validate=validate.OneOf(list(ORDER_STATE.values())))
     lines = fields.List(fields.Nested(LineSchema), required=True)
     cancelled_lines = fields.List(fields.Nested(LineSchema), required=True)
     payment_id = Text(required=True)

@@ -20,6 +20,7 @@ from engine.config import from_environment
 from engine.engine import Engine, build
 from engine.errors import LinesUnavailable
 from engine.ids import fingerprint, random_id
+from engine.replies import Claim
 from engine.store import client
 from engine.values import Line, Operation, Origin
 from engine.verify import verify
@@ -86,7 +87,7 @@ def storm(kind: str) -> None:
         for number in range(HOLDS):
             user, line = Origin(f"user-{number:06}", "", f"user-{number:06}"), Line(f"sku-{number % SKUS:05}", 1)
             hold_ms = due_ms - engine.store.now_ms() + number % 1000
-            engine.scripts.reserve(random_id(), user, [line], hold_ms, "")
+            engine.scripts.reserve(Claim(random_id(), user, (line,), hold_ms))
         assert redis.zcount(engine.store.keys.deadlines, due_ms - 1000, due_ms + 2000) == HOLDS
         redis.slowlog_reset()
         with _keeper(url):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-
 from flask import Blueprint
 
 from api.auth import OPS
-from api.problems import Problem
+from api.context import valid_sku
 from api.route import Answer, Request, route
 from api.schemas import AdjustmentRequest, SkuPageSchema, SkuQuery, SkuRequest, SkuSchema
-from engine.limits import SKU_PATTERN
 from engine.values import Operation
 
 blueprint = Blueprint("stock", __name__, url_prefix="/v1")
@@ -27,8 +24,7 @@ blueprint = Blueprint("stock", __name__, url_prefix="/v1")
     refusals=["stock_below_claims"],
 )
 def put_sku(request: Request, sku: str) -> Answer:
-    if not re.fullmatch(SKU_PATTERN, sku):
-        raise Problem("validation_failed", "The request has errors; see errors.", errors={"sku": ["This is no SKU."]})
+    valid_sku(sku)
     on_hand = request.body.pop("on_hand", None)
     attributes = {name: _as_field(value) for name, value in request.body.items()}
     found, new = request.engine.stock.configure(sku, on_hand, attributes, request.call.origin, Operation())

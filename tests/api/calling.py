@@ -38,6 +38,12 @@ def _base64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
+def signature(body: bytes, *, age_s: float = 0, secret: str = SECRETS["STOCKADE_WEBHOOK_SECRET"]) -> str:
+    """The header Stockade-Signature for a body that was signed `age_s` seconds ago."""
+    signed_s = int(time.time() - age_s)
+    return f"t={signed_s},v1={hmac.digest(secret.encode(), f'{signed_s}.'.encode() + body, 'sha256').hex()}"
+
+
 def bearer(text: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {text}"}
 
@@ -98,6 +104,12 @@ def refused(response: TestResponse, status: int, code: str) -> dict[str, Any]:
     assert ("WWW-Authenticate" in response.headers) == (status == 401)
     assert ("errors" in problem) == (code == "validation_failed")
     return problem
+
+
+def counters(ops: Caller, sku: str) -> tuple[int, int, int, int]:
+    """on_hand, available, reserved and allocated of a SKU, as an operator sees them."""
+    shown = answered(ops.get(f"/v1/skus/{sku}"))
+    return shown["on_hand"], shown["available"], shown["reserved"], shown["allocated"]
 
 
 def dump(redis: Redis) -> dict[str, Any]:

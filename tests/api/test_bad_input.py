@@ -70,7 +70,16 @@ def anybody(stocked: Caller) -> Caller:
 
 
 @pytest.fixture
-def unchanged(stocked: Caller, fake_redis: Redis) -> Any:
+def cart(stocked: Caller) -> str:
+    """The path of a guest's cart with a tee."""
+    guest = Caller(stocked.client)
+    path = str(guest.post("/v1/carts").headers["Location"])
+    assert guest.put(f"{path}/lines/tee", {"quantity": 1}).status_code == 200
+    return path
+
+
+@pytest.fixture
+def unchanged(stocked: Caller, cart: str, fake_redis: Redis) -> Any:
     """Fails unless Redis is at the end as it was at the start."""
     before = dump(fake_redis)
     yield
@@ -89,11 +98,13 @@ def invalid(response: Any, *at: str) -> None:
 
 
 @pytest.mark.parametrize("quantity", NO_QUANTITIES, ids=shown)
-def test_only_a_whole_number_in_range_is_a_quantity(anybody: Caller, quantity: Any) -> None:
+def test_only_a_whole_number_in_range_is_a_quantity(anybody: Caller, cart: str, quantity: Any) -> None:
     lines = [LINE, {"sku": "mug", "quantity": quantity}]
     invalid(anybody.post("/v1/reservations", {"lines": lines}), "lines", "1", "quantity")
     response = anybody.post(f"/v1/orders/{UNKNOWN_ID}/cancel", {"reason": "x", "lines": lines})
     invalid(response, "lines", "1", "quantity")
+    for path in (cart, f"/v1/carts/{UNKNOWN_ID}"):
+        invalid(anybody.put(f"{path}/lines/tee", {"quantity": quantity}), "quantity")
 
 
 @pytest.mark.parametrize("sku", NO_SKUS, ids=shown)
@@ -112,9 +123,10 @@ def test_lines_are_1_to_200_objects_of_sku_and_quantity(anybody: Caller, lines: 
 
 
 @pytest.mark.parametrize("seconds", [None, 0, -1, 901, 10**30, 1.0, 900.0, True, "60", "", [], {}], ids=shown)
-def test_a_hold_lasts_1_to_900_whole_seconds(anybody: Caller, seconds: Any) -> None:
+def test_a_hold_lasts_1_to_900_whole_seconds(anybody: Caller, cart: str, seconds: Any) -> None:
     invalid(anybody.post("/v1/reservations", {"lines": [LINE], "hold_seconds": seconds}), "hold_seconds")
     invalid(anybody.post(f"/v1/reservations/{UNKNOWN_ID}/extend", {"hold_seconds": seconds}), "hold_seconds")
+    invalid(anybody.post(f"{cart}/checkout", {"hold_seconds": seconds}), "hold_seconds")
 
 
 @pytest.mark.parametrize("on_hand", [None, -1, 1_000_000_001, 10**30, 1.0, True, "1", [], {}], ids=shown)
@@ -170,6 +182,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", f"/v1/reservations/{UNKNOWN_ID}/commit"): {"payment_id": "p"},
     ("POST", f"/v1/orders/{UNKNOWN_ID}/cancel"): {"reason": "x"},
     ("PUT", "/v1/selling"): {"paused": True, "reason": "x"},
+    ("PUT", f"/v1/carts/{UNKNOWN_ID}/lines/tee"): {"quantity": 1},
 }
 """Every route with a body, and one that it would take."""
 
@@ -275,8 +288,9 @@ def test_a_body_of_just_64_kib_is_taken_apart(anybody: Caller) -> None:
 
 
 @pytest.mark.parametrize("sku", ["a%20b", "%C3%A4", "a%00", "a%0A", "%ff", "x" * 65, "a%3Db", "{a}", "*", "%2e%2e%20"])
-def test_what_is_no_sku_cannot_be_made_and_is_not_found(anybody: Caller, sku: str) -> None:
+def test_what_is_no_sku_cannot_be_made_or_wanted_and_is_not_found(anybody: Caller, cart: str, sku: str) -> None:
     invalid(anybody.put(f"/v1/skus/{sku}", {"on_hand": 1}), "sku")
+    invalid(anybody.put(f"{cart}/lines/{sku}", {"quantity": 1}), "sku")
     refused(anybody.get(f"/v1/skus/{sku}"), 404, "not_found")
     refused(anybody.get(f"/v1/availability/{sku}"), 404, "not_found")
     refused(anybody.post(f"/v1/skus/{sku}/adjustments", {"delta": 1, "reason": "x"}), 404, "not_found")
@@ -286,7 +300,7 @@ def test_what_is_no_sku_cannot_be_made_and_is_not_found(anybody: Caller, sku: st
     "id", [UNKNOWN_ID, "x", "0", "x" * 5_000, "%00", "%ff", "a%20b", "*", "..%20", "{p0}", "meta", "%F0%9F%92%A9"]
 )
 def test_what_is_no_id_is_not_found(anybody: Caller, id: str) -> None:
-    reservation, order = f"/v1/reservations/{id}", f"/v1/orders/{id}"
+    reservation, order, cart = f"/v1/reservations/{id}", f"/v1/orders/{id}", f"/v1/carts/{id}"
     for response in (
         anybody.get(reservation),
         anybody.delete(reservation),
@@ -295,6 +309,11 @@ def test_what_is_no_id_is_not_found(anybody: Caller, id: str) -> None:
         anybody.get(order),
         anybody.post(f"{order}/fulfil"),
         anybody.post(f"{order}/cancel", {"reason": "x"}),
+        anybody.get(cart),
+        anybody.put(f"{cart}/lines/tee", {"quantity": 1}),
+        anybody.delete(f"{cart}/lines/tee"),
+        anybody.delete(cart),
+        anybody.post(f"{cart}/checkout"),
     ):
         refused(response, 404, "not_found")
 

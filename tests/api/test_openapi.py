@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from api.problems import STATUS
-from tests.api.calling import answered
+from tests.api.calling import Caller, answered, bearer, signature, token
 
 METHODS = {"get", "put", "post", "delete", "patch"}
 
@@ -43,6 +43,9 @@ def test_the_document_has_what_openapi_3_1_asks_for(document: dict[str, Any]) ->
         for status, response in operation["responses"].items():
             assert re.fullmatch(r"[2-5]\d\d", status)
             assert isinstance(response["description"], str)
+            if status == "204":
+                assert "content" not in response
+                continue
             (media_type,) = response["content"]
             assert media_type == ("application/json" if status < "300" else "application/problem+json")
         in_path = {part["name"] for part in operation.get("parameters", []) if part["in"] == "path"}
@@ -90,21 +93,51 @@ def test_every_refusal_in_the_document_is_a_known_code_under_its_status(document
             documented.update(codes)
             for code in codes:
                 assert STATUS[code] == int(status), (method, path, code)
-    nowhere = {"method_not_allowed", "internal_error", "inconsistent"}
+    nowhere = {"internal_error", "inconsistent"}
     assert documented == STATUS.keys() - nowhere
 
 
-def test_a_token_is_asked_for_exactly_where_it_is_needed(client: FlaskClient, document: dict[str, Any]) -> None:
-    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+def test_a_token_or_a_signature_is_asked_for_exactly_where_it_is_needed(
+    client: FlaskClient, document: dict[str, Any]
+) -> None:
+    schemes = document["components"]["securitySchemes"]
+    assert schemes["token"]["scheme"] == "bearer"
+    assert (schemes["signature"]["in"], schemes["signature"]["name"]) == ("header", "Stockade-Signature")
     for method, path, operation in operations(document):
+        security = operation.get("security", [{}])
         response = client.open(re.sub(r"{\w+}", "x", path), method=method)
-        assert ("security" in operation) == (response.status_code == 401), (method, path)
+        assert ({} not in security) == (response.status_code == 401), (method, path)
+        signed = path == "/v1/payments/webhook"
+        assert ({"signature": []} in security) == signed
+        assert ({"token": []} in security) == ("401" in operation["responses"] and not signed)
 
 
-def test_an_idempotency_key_is_documented_on_every_post_that_changes_state(document: dict[str, Any]) -> None:
+def test_an_idempotency_key_is_documented_on_every_post_that_changes_state_and_is_not_once_by_itself(
+    document: dict[str, Any],
+) -> None:
     for method, path, operation in operations(document):
         headers = {part["name"] for part in operation["parameters"] if part["in"] == "header"}
-        assert ("Idempotency-Key" in headers) == (method == "POST"), (method, path)
+        once_by_itself = path == "/v1/payments/webhook"
+        assert ("Idempotency-Key" in headers) == (method == "POST" and not once_by_itself), (method, path)
+
+
+def test_a_user_can_be_named_exactly_where_a_storefront_may_act(client: FlaskClient, document: dict[str, Any]) -> None:
+    for method, path, operation in operations(document):
+        headers = {part["name"] for part in operation["parameters"] if part["in"] == "header"}
+        named = Caller(client, bearer(token("shop", "storefront")) | {"Stockade-User": "ann"})
+        response = named.send(method, re.sub(r"{\w+}", "x", path))
+        opened = "401" in operation["responses"] and response.status_code not in (401, 403)
+        assert ("Stockade-User" in headers) == opened, (method, path)
+
+
+def test_a_body_is_asked_for_exactly_where_it_may_not_be_left_out(
+    client: FlaskClient, document: dict[str, Any]
+) -> None:
+    everything = Caller(client, bearer(token("anybody", "customer storefront payments ops")))
+    for method, path, operation in operations(document):
+        body = operation.get("requestBody", {"required": False})
+        response = everything.send(method, re.sub(r"{\w+}", "x", path), headers={"Stockade-Signature": signature(b"")})
+        assert body["required"] == (response.status_code == 400), (method, path)
 
 
 class Assets(HTMLParser):

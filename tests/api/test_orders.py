@@ -8,7 +8,7 @@ from redis import Redis
 
 from engine.engine import Engine
 from engine.values import Origin
-from tests.api.calling import Caller, answered, dump, refused, run_out
+from tests.api.calling import Caller, answered, counters, dump, refused, run_out
 
 
 @pytest.fixture
@@ -17,11 +17,6 @@ def bought(stocked: Caller, ann: Caller, payer: Caller) -> dict[str, Any]:
     held = ann.reserve(("tee", 4), ("mug", 1))["id"]
     order: dict[str, Any] = answered(payer.post(f"/v1/reservations/{held}/commit", {"payment_id": "p-1"}))["order"]
     return order
-
-
-def counters(ops: Caller, sku: str) -> tuple[int, int, int, int]:
-    shown = answered(ops.get(f"/v1/skus/{sku}"))
-    return shown["on_hand"], shown["available"], shown["reserved"], shown["allocated"]
 
 
 def test_commit_turns_a_hold_into_an_order(stocked: Caller, ann: Caller, payer: Caller) -> None:

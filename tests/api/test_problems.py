@@ -37,6 +37,16 @@ CALLS: list[tuple[str, str, Any]] = [
     ("GET", "/v1/selling", None),
     ("PUT", "/v1/selling", {"paused": True, "reason": "x"}),
 ]
+CART_CALLS: list[tuple[str, str, Any]] = [
+    ("POST", "/v1/carts", None),
+    ("GET", "/v1/carts/x", None),
+    ("PUT", "/v1/carts/x/lines/tee", {"quantity": 1}),
+    ("DELETE", "/v1/carts/x/lines/tee", None),
+    ("DELETE", "/v1/carts/x", None),
+    ("POST", "/v1/carts/x/checkout", None),
+]
+"""Carts don't touch stock, so no gate stands before them."""
+
 SECRET_WORDS = "secret-word /srv/stockade redis://10.0.0.7:6379 sqlstate"
 every_call = pytest.mark.parametrize(("method", "path", "body"), CALLS)
 
@@ -91,7 +101,7 @@ def test_a_failure_is_logged_in_one_line_with_its_cause(
     assert "TypeError" in logged
 
 
-@every_call
+@pytest.mark.parametrize(("method", "path", "body"), CALLS + CART_CALLS)
 def test_without_redis_every_route_says_so_and_when_to_come_back(method: str, path: str, body: Any) -> None:
     nowhere = settings("unix:///nowhere/redis.sock")
     client = create_app(build(nowhere, redis_client(nowhere))).test_client()

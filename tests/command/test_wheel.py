@@ -16,9 +16,10 @@ SCRIPTS = {f"lua/{path.name}" for path in (ROOT / "lua").glob("*.lua")}
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
     copy = directory / "source"
-    subprocess.run(["git", "clone", "-q", str(ROOT), str(copy)], check=True)
-    for tracked in ("setup.cfg", "pyproject.toml", "README.md"):
-        (copy / tracked).write_bytes((ROOT / tracked).read_bytes())
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for path in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
+        (copy / path).parent.mkdir(parents=True, exist_ok=True)
+        (copy / path).write_bytes((ROOT / path).read_bytes())
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(directory), str(copy)]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     return next(directory.glob("*.whl"))

@@ -1,0 +1,76 @@
+"""Reservations for many users in one call, from a trusted back end. Each is decided on its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from flask import Blueprint
+from marshmallow import ValidationError
+
+from api import problems
+from api.auth import STOREFRONT
+from api.route import Answer, Request, route
+from api.schemas import BatchItem, BatchRequest, BatchSchema
+from engine.errors import EngineError
+from engine.ids import fingerprint
+from engine.replies import Claim
+from engine.values import Line, Origin, Reservation
+
+blueprint = Blueprint("batch", __name__, url_prefix="/v1/reservations")
+
+MOST_BYTES = 1024 * 1024
+
+SINGLE = (b"POST", b"/v1/reservations")
+"""An item's key is worth as much in the route for one reservation, and the other way round."""
+
+ITEM = BatchItem()
+
+ItemProblem = dict[str, object]
+
+
+@route(
+    blueprint,
+    "POST",
+    "/batch",
+    "Reserve for up to 500 users, each on its own",
+    scopes=[STOREFRONT],
+    body=BatchRequest,
+    answers={200: BatchSchema},
+    refusals=["idempotency_key_reused"],
+    idempotent=True,
+    most_body_bytes=MOST_BYTES,
+)
+def create_reservations(request: Request) -> Answer:
+    request.engine.reservations.remember(request.operation)
+    asked = [_claim(request, number, item) for number, item in enumerate(request.body["reservations"])]
+    made = iter(request.engine.reservations.reserve_all([claim for claim in asked if isinstance(claim, Claim)]))
+    answers = [next(made) if isinstance(claim, Claim) else claim for claim in asked]
+    held = [answer for answer in answers if isinstance(answer, Reservation)]
+    replayed = bool(request.call.idempotency_key and held) and all(one.replayed for one in held)
+    return Answer({"results": [_result(answer) for answer in answers]}, replayed=replayed)
+
+
+def _claim(request: Request, number: int, item: Any) -> Claim | ItemProblem:
+    """What an item asks for, or what is wrong with it.
+
+    Items without a key get one from that of the whole call; with a space in it, which no key of a caller's has.
+    """
+    try:
+        asked = ITEM.load(item)
+    except ValidationError as error:
+        return problems.invalid(error)
+    engine, call = request.engine, request.call
+    key = asked.pop("idempotency_key", f"{call.idempotency_key} {number}" if call.idempotency_key else "")
+    origin = Origin(call.origin.actor, call.request_id, asked.pop("user"))
+    print_of_it = fingerprint(*SINGLE, orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)) if key else ""
+    lines = [Line(**line) for line in asked["lines"]]
+    hold_seconds = asked.get("hold_seconds", engine.settings.default_hold_seconds)
+    return engine.reservations.claim(origin, lines, hold_seconds, key, print_of_it)
+
+
+def _result(answer: Reservation | EngineError | ItemProblem) -> dict[str, Any]:
+    if isinstance(answer, Reservation):
+        return {"status": 201, "reservation": answer}
+    problem = problems.of_engine(answer) if isinstance(answer, EngineError) else answer
+    return {"status": problem["status"], "problem": problem}

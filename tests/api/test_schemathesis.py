@@ -1,0 +1,105 @@
+"""The OpenAPI document and the API say the same: schemathesis makes requests from the one and sends them to the other."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import Any
+
+import fakeredis
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis.checks import load_all_checks
+from schemathesis.specs.openapi.checks import (
+    allow_header_conformance,
+    negative_data_rejection,
+    positive_data_acceptance,
+    unsupported_method,
+)
+
+from api.app import create_app
+from engine.engine import build
+from tests.api.calling import Caller, answered, bearer, signature, token
+from tests.conftest import settings as engine_settings
+
+REPEATABLE = settings(
+    max_examples=25, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TOKEN = bearer(token("ann", "customer storefront payments ops"))
+SIGN_IT = "sign it"
+
+REDIS = fakeredis.FakeRedis(decode_responses=True)
+ENGINE = build(engine_settings(), REDIS)
+APP = create_app(ENGINE)
+
+
+def signing(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """The app, behind a payment provider that signs where it is asked to."""
+    if environ.get("HTTP_STOCKADE_SIGNATURE") == SIGN_IT:
+        body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        environ |= {"wsgi.input": io.BytesIO(body), "HTTP_STOCKADE_SIGNATURE": signature(body)}
+    return APP(environ, start_response)
+
+
+SCHEMA = schemathesis.openapi.from_wsgi("/openapi.json", signing)
+SCHEMA.config.generation.update(max_examples=25, deterministic=True)
+RESULTS: Any = SCHEMA.get_all_operations()
+OPERATIONS = {operation.label: operation for operation in (result.ok() for result in RESULTS)}
+
+load_all_checks()
+EXCEPT = [positive_data_acceptance]
+"""To JSON Schema 1.0 is an integer, and a name may have control characters; to the API neither is so."""
+
+EXCEPT_FOR_BATCH = [*EXCEPT, negative_data_rejection, allow_header_conformance, unsupported_method]
+"""A batch refuses its bad items, not the whole. Its path has also the methods of a reservation whose id is `batch`."""
+
+
+@pytest.fixture(autouse=True)
+def shop() -> dict[str, str]:
+    """Stock, and of each thing with an id one that is ann's: ids by the word in the path before them."""
+    REDIS.flushall()
+    ENGINE.scripts.open()
+    ann, line = Caller(APP.test_client(), TOKEN), {"sku": "tee", "quantity": 1}
+    answered(ann.put("/v1/skus/tee", {"on_hand": 1_000_000_000}), 201)
+    held = answered(ann.post("/v1/reservations", {"lines": [line]}, key="held"), 201)["id"]
+    paid = answered(ann.post("/v1/reservations", {"lines": [line]}, key="paid"), 201)["id"]
+    answered(ann.post(f"/v1/reservations/{paid}/commit", {"payment_id": "p"}))
+    cart = answered(ann.post("/v1/carts", key="cart"), 201)["id"]
+    answered(ann.put(f"/v1/carts/{cart}/lines/tee", {"quantity": 1}))
+    return {"reservations": held, "orders": paid, "carts": cart}
+
+
+@SCHEMA.parametrize()
+@settings(deadline=None, suppress_health_check=list(HealthCheck))
+def test_whatever_is_sent_the_answer_is_in_the_document(case: Any) -> None:
+    excluded = EXCEPT_FOR_BATCH if case.operation.path.endswith("/batch") else EXCEPT
+    case.call_and_validate(headers=TOKEN, excluded_checks=excluded)
+
+
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_every_route_has_an_answer_that_is_good_and_in_the_document(shop: dict[str, str], label: str) -> None:
+    seen: set[int] = set()
+
+    @REPEATABLE
+    @given(case=OPERATIONS[label].as_strategy())
+    def send(case: Any) -> None:
+        _aim(case, shop)
+        seen.add(case.call_and_validate(headers=TOKEN, excluded_checks=EXCEPT).status_code)
+
+    send()
+    assert seen & {200, 201, 204}, seen
+
+
+def _aim(case: Any, shop: dict[str, str]) -> None:
+    """Turn a request to things that are there."""
+    (case.headers or {}).pop("Stockade-User", None)
+    words = case.operation.path.split("/")
+    for name in case.path_parameters or {}:
+        case.path_parameters[name] = "tee" if name == "sku" else shop[words[2]]
+    body = case.body if isinstance(case.body, dict) else {}
+    for line in body.get("lines", []):
+        line |= {"sku": "tee", "quantity": 1}
+    if words[-1] == "webhook":
+        body |= {"reservation_id": shop["reservations"]}
+        case.headers["Stockade-Signature"] = SIGN_IT

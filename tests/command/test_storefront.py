@@ -1,0 +1,57 @@
+"""docs/storefront.md, run as it stands."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.command.service import Service
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "storefront.md"
+BETWEEN = "---- next command ----"
+
+CHANGING = (
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "TIME"),
+    (r"\b[0-9A-Za-z]{22}\b", "ID"),
+)
+"""What differs from run to run."""
+
+
+def commands_and_answers(text: str) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, answer = part.partition("\n")
+            pairs.append((command, answer.strip()))
+    return pairs
+
+
+def without_what_changes(text: str) -> str:
+    for pattern, word in CHANGING:
+        text = re.sub(pattern, word, text)
+    return text.strip()
+
+
+def run(commands: list[str], service: Service) -> list[str]:
+    """What each command prints, all of them in one shell."""
+    api = f"API=http://{service.host}:{service.port}/v1"
+    script = f"\necho; echo '{BETWEEN}'\n".join(commands).replace("API=http://127.0.0.1:8000/v1", api)
+    script = script.replace("$PWD/.venv/bin", str(Path(sys.executable).parent))
+    environment = os.environ | {"STOCKADE_DATA_DIR": str(service.data_dir)}
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stderr == ""
+    return done.stdout.split(BETWEEN)
+
+
+def test_every_command_of_the_storefront_page_answers_as_it_says(start: Callable[..., Service]) -> None:
+    pairs = commands_and_answers(DOCUMENT.read_text())
+    assert len(pairs) > 30
+    answers = run([command for command, _ in pairs], start())
+    for (command, expected), answer in zip(pairs, answers, strict=True):
+        assert without_what_changes(answer) == without_what_changes(expected), command
