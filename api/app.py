@@ -18,7 +18,7 @@ SILENCE_SECONDS = 5.0
 """How long a client may be silent in the middle of a body."""
 
 MOST_DISCARDED_BYTES = 8 * 1024 * 1024
-"""Of a refused request's body, read and thrown away so that the client gets the answer."""
+"""Of a body that nobody wanted, read and thrown away so that the client gets the answer."""
 
 
 def create_app(engine: Engine) -> Flask:
@@ -35,7 +35,7 @@ def create_app(engine: Engine) -> Flask:
     app.before_request(_take_request_id)
     app.before_request(_wait_for_bodies_with_patience)
     app.after_request(_give_request_id)
-    app.after_request(_discard_refused_body)
+    app.after_request(_discard_unread_body)
     return app
 
 
@@ -54,9 +54,9 @@ def _give_request_id(response: Response) -> Response:
     return response
 
 
-def _discard_refused_body(response: Response) -> Response:
-    """Read it: gunicorn cuts a connection with over 64 KiB unread, and the client may never see the answer."""
-    left = MOST_DISCARDED_BYTES if response.status_code >= 400 else 0
+def _discard_unread_body(response: Response) -> Response:
+    """Read what no view has read: gunicorn would cut the connection, or lose the request that follows in it."""
+    left = MOST_DISCARDED_BYTES
     with suppress(OSError, ParseException):
         while left > 0 and (data := request.environ["wsgi.input"].read(MOST_BODY_BYTES)):
             left -= len(data)

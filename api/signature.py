@@ -24,7 +24,7 @@ def check(secret: str) -> None:
     found = HEADER.fullmatch(request.headers.get("Stockade-Signature", ""))
     if not secret or found is None:
         raise _unauthenticated("A Stockade-Signature is needed: t=<unix seconds>,v1=<hex>.")
-    if abs(time.time() - int(found[1])) > TOLERANCE_SECONDS:
+    if abs(int(time.time()) - int(found[1])) > TOLERANCE_SECONDS:
         raise _unauthenticated(f"The signature's time is more than {TOLERANCE_SECONDS} s away.")
     expected = hmac.digest(secret.encode(), f"{found[1]}.".encode() + request.get_data(), hashlib.sha256)
     given = [bytes.fromhex(word.removeprefix("v1=")) for word in found[2].split(",")[1:]]

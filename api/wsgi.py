@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import structlog
 from flask import Flask
 
 from api.app import create_app
@@ -16,4 +17,6 @@ from engine.store import client
 def app() -> Flask:
     configure()
     settings = from_environment(os.environ)
+    for name in settings.weak_secrets:
+        structlog.get_logger().warning("weak_secret", variable=name, advice="use 32 random bytes")
     return create_app(build(settings, client(settings)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.errors import EmptyCart, NotFound
 from engine.ids import DerivedIds, random_id
+from engine.orders import paid
 from engine.reservations import Reservations
 from engine.scripts import Scripts
 from engine.states import Availability, State
@@ -79,7 +80,7 @@ class Carts:
     def checkout(
         self, cart_id: str, origin: Origin, hold_seconds: int, idempotency_key: str = "", fingerprint: str = ""
     ) -> Reservation:
-        """Reserve every line of the cart, or none; the cart becomes `origin.user`'s.
+        """Reserve every line of the cart, or none; the cart becomes `origin.user`'s, even if that is refused.
 
         The cart's live reservation, if there is one, is replaced in the same step: its units count as free, and its
         start is kept for the cap of 900 s. If the new one can't be had, the old one stands.
@@ -92,12 +93,17 @@ class Carts:
         if replayed := self._reservations.repeated(claim):
             return replayed
         while True:
+            latest = self._store.latest_checkout(cart_id)
+            before = self._store.record(latest) if latest else None
+            if before and (order := paid(before)):
+                # Its commit may not have come to that yet; and nothing is to be bought twice.
+                self._scripts.empty_cart(cart_id, order)
+                before = None
             lines = self._lines(cart_id, origin.user)
             if not lines:
                 raise EmptyCart("There is nothing in the cart.")
             self._scripts.bind_cart(cart_id, origin.user)
-            latest = self._store.latest_checkout(cart_id)
-            made = self._reservations.check_out(claim, tuple(lines), cart_id, latest)
+            made = self._reservations.check_out(claim, tuple(lines), cart_id, latest, before)
             if made is not None:
                 return made
 

@@ -21,7 +21,7 @@ class Orders:
 
     def get(self, order_id: str, user: str | None) -> Order:
         """Raises: NotFound: unknown, not paid, or not `user`'s (None: anybody's will do)."""
-        order = _order(self._record(order_id))
+        order = order_of(self._record(order_id))
         if user not in (None, order.user):
             raise NotFound("No such order")
         return order
@@ -52,7 +52,12 @@ class Orders:
         return record
 
 
-def _order(record: Record) -> Order:
+def paid(record: Record) -> Order | None:
+    """The order that a reservation has become, if it was paid for."""
+    return order_of(record) if "payment_id" in record.fields else None
+
+
+def order_of(record: Record) -> Order:
     fields = record.fields
     return Order(
         id=record.id,
@@ -67,5 +72,5 @@ def _order(record: Record) -> Order:
 
 
 def _changed(record: Record, change: OrderChanged) -> Order:
-    order = _order(record)
+    order = order_of(record)
     return replace(order, reservation_state=change.state, cancelled_lines=change.cancelled, replayed=change.replayed)

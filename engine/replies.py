@@ -19,7 +19,7 @@ class Claim:
     """A reservation that is asked for.
 
     `cart_id`: it's the checkout of this cart. `latest` is then the id of the cart's latest reservation, as it was read,
-    and `replaces` that reservation, if it may still live.
+    and `replaces` that reservation, unless it is paid for or gone.
     """
 
     id: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from engine.errors import EngineError, IdempotencyKeyReused, Inconsistent, LinesUnavailable, NotFound
@@ -47,11 +47,15 @@ class Reservations:
 
     def reserve_all(self, claims: Sequence[Claim]) -> list[Reservation | EngineError]:
         """Decide each claim on its own; those that need nothing to be expired first share one round trip."""
+        replies = self._scripts.reserve_all(claims)
+        releases = self._next_releases([reply for reply in replies if isinstance(reply, Refused) and not reply.due])
         answers: list[Reservation | EngineError] = []
-        for claim, reply in zip(claims, self._scripts.reserve_all(claims), strict=True):
+        for claim, reply in zip(claims, replies, strict=True):
             try:
                 if isinstance(reply, EngineError):
                     raise reply
+                if isinstance(reply, Refused) and not reply.due:
+                    raise LinesUnavailable(_with(releases, reply))
                 reservation = self.decide(claim, reply)
                 assert reservation is not None
                 answers.append(reservation)
@@ -91,17 +95,19 @@ class Reservations:
         first_ms = int(record.fields.get("first_deadline_ms", record.fields["deadline_ms"]))
         return replace(_reservation(record), state=State.RESERVED, deadline_ms=first_ms, replayed=True)
 
-    def check_out(self, claim: Claim, lines: tuple[Line, ...], cart_id: str, latest: str) -> Reservation | None:
-        """Make the claim for a cart whose latest reservation was `latest`, replacing that one if it lives.
+    def check_out(
+        self, claim: Claim, lines: tuple[Line, ...], cart_id: str, latest: str, before: Record | None
+    ) -> Reservation | None:
+        """Make the claim for a cart whose latest reservation was `latest`, replacing it if it lives.
 
-        Returns: None if another checkout of the cart came first.
+        `before` is that reservation's record, None if it's gone or paid for.
+
+        Returns: None if another checkout of the cart came first, or the payment of `before`.
 
         Raises:
             LinesUnavailable: at least one line can't be had; what was reserved before stands.
         """
-        before = self._store.record(latest) if latest else None
-        live = before if before and before.fields["state"] == State.RESERVED else None
-        whole = replace(claim, lines=lines, cart_id=cart_id, latest=latest, replaces=live)
+        whole = replace(claim, lines=lines, cart_id=cart_id, latest=latest, replaces=before)
         return self.decide(whole, self._scripts.reserve(whole))
 
     def decide(self, claim: Claim, reply: Reserved | Refused | Moved) -> Reservation | None:
@@ -115,7 +121,8 @@ class Reservations:
         nothing_due = False
         while isinstance(reply, Refused):
             if nothing_due or not reply.due:
-                raise LinesUnavailable(self._with_next_releases(reply), self._standing(claim, reply.now_ms))
+                verdicts = _with(self._next_releases([reply]), reply)
+                raise LinesUnavailable(verdicts, self._standing(claim, reply.now_ms))
             # Where nothing is due any more, others may have ended it since that reply: the next one is believed.
             skus = [line.sku for line in claim.lines]
             nothing_due = not self._expiry.settle(skus, reply.now_ms, claim.origin.request_id)
@@ -218,15 +225,21 @@ class Reservations:
             return ""
         return record.id if int(record.fields["deadline_ms"]) > now_ms else ""
 
-    def _with_next_releases(self, refused: Refused) -> tuple[LineVerdict, ...]:
-        may_return = (Verdict.ALL_HELD, Verdict.INSUFFICIENT)
-        bounds = {
-            line.sku: line.next_release_ms
-            for line in refused.lines
-            if line.next_release_ms and line.verdict in may_return
-        }
-        releases = self._expiry.next_releases(bounds)
-        return tuple(replace(line, next_release_ms=releases.get(line.sku, 0)) for line in refused.lines)
+    def _next_releases(self, refusals: Sequence[Refused]) -> dict[str, int]:
+        """When each SKU that is short may have units again, found in one search for all refusals."""
+        bounds: dict[str, int] = {}
+        for line in (line for refused in refusals for line in refused.lines):
+            if line.next_release_ms and line.verdict in (Verdict.ALL_HELD, Verdict.INSUFFICIENT):
+                bounds[line.sku] = min(line.next_release_ms, bounds.get(line.sku, line.next_release_ms))
+        return self._expiry.next_releases(bounds)
+
+
+def _with(releases: Mapping[str, int], refused: Refused) -> tuple[LineVerdict, ...]:
+    may_return = (Verdict.ALL_HELD, Verdict.INSUFFICIENT)
+    return tuple(
+        replace(line, next_release_ms=releases.get(line.sku, 0) if line.verdict in may_return else 0)
+        for line in refused.lines
+    )
 
 
 def _reservation(record: Record) -> Reservation:

@@ -35,19 +35,24 @@ SECRETS = {"STOCKADE_JWT_SECRET": "of this measurement only, and long enough"}
 
 def memory(kind: str) -> None:
     """Make `HOLDS` live one-line reservations, each with an idempotency key, and divide what they take."""
+    _memory(kind, "user-{:06}", "users as user-000001")
+    _memory(kind, "00000000-0000-4000-8000-{:012}", "users as UUIDs")
+
+
+def _memory(kind: str, name: str, shown: str) -> None:
     with servers.running(kind) as url:
         engine = _engine(url)
         _stock(engine, HOLDS)
         redis = engine.store.redis
         before_bytes = redis.info("memory")["used_memory"]
         for number in range(HOLDS):
-            user = f"user-{number:06}"
+            user = name.format(number)
             line = Line(f"sku-{number % SKUS:05}", 1)
             print_of_it = fingerprint(user.encode())
             engine.reservations.reserve(Origin(user, random_id(), user), [line], 900, f"key-{number}", print_of_it)
         grown_bytes = redis.info("memory")["used_memory"] - before_bytes
         ledger_bytes = redis.memory_usage(engine.store.keys.ledger, samples=0)
-        print(f"{_about(redis)}, {HOLDS:,} live reservations of one line, an idempotency key each:")
+        print(f"{_about(redis)}, {HOLDS:,} live reservations of one line, an idempotency key each, {shown}:")
         print(f"  {(grown_bytes - ledger_bytes) / HOLDS:6.0f} bytes each, all keys but the ledger")
         print(f"  {ledger_bytes / HOLDS:6.0f} bytes each in the ledger")
 

@@ -10,7 +10,7 @@
 -- KEYS[7], [9] ... buyers  hash  user -> units held and bought, where a limit is set
 -- and for the checkout of a cart, after these
 -- KEYS[n] checkout     string  id of the cart's latest hold
--- KEYS[n+1] reservation, KEYS[n+2] lease, KEYS[n+3] sku, KEYS[n+4] buyers ...  of that hold, if it may be live
+-- KEYS[n+1] reservation, KEYS[n+2] lease, KEYS[n+3] sku, KEYS[n+4] buyers ...  of that hold, unless it is paid for
 -- ARGV[1] id  ARGV[2] user  ARGV[3] actor  ARGV[4] request_id
 -- ARGV[5] hold_ms      milliseconds from now to the deadline, at most 900000
 -- ARGV[6] fingerprint  of the request; '' without an idempotency key
@@ -23,7 +23,7 @@
 --   {'bad_request'}                  a hold_ms or quantity that is no whole number from 1
 --   {'idempotency_key_reused'}
 --   {'replayed', created_ms, first_deadline_ms}
---   {'moved'}                        checkout isn't what the caller read any more: read again
+--   {'moved'}                        checkout isn't what the caller read any more, or was paid for since: read again
 --   {'wrong_keys'}                   the replaced hold has other lines; line by line with the next
 --   {'inconsistent', sku}            reserved is less than the replaced hold; nothing written
 --   {'lines_unavailable', now_ms, due, [sku, requested, available, verdict, max_reservable, next_release_ms] ...}
@@ -62,7 +62,8 @@ local old, given_up, checkout_at = {}, {}, #ARGV - 3
 local checkout_key, old_key, old_lease_key = KEYS[checkout_at], KEYS[checkout_at + 1], KEYS[checkout_at + 2]
 if cart ~= '' and (redis.call('GET', checkout_key) or '') ~= replaces then return {'moved'} end
 if replaces ~= '' and old_key then
-  old = redis.call('HMGET', old_key, 'state', 'lines', 'created_ms', 'deadline_ms', 'counted')
+  old = redis.call('HMGET', old_key, 'state', 'lines', 'created_ms', 'deadline_ms', 'counted', 'payment_id')
+  if old[6] then return {'moved'} end
   if old[1] ~= 'reserved' or now_ms >= tonumber(old[4]) then old = {} end
   local prefix, at = string.sub(meta_key, 1, -5), checkout_at + 3
   for sku, quantity in string.gmatch(old[2] or '', '([^ =]+)=(%d+)') do

@@ -443,9 +443,15 @@ CHECK_OUT = [
         End({"a": (2, 3, 0, 5)}, {"r1": "released", "r2": "reserved"}, events=(("reserve", "a=3", ANY),)),
     ),
     Row(
-        "a paid hold gives up nothing",
+        "a hold that was paid for since it was read must be read again",
         (*CHECKED_OUT, commit()),
         check_out("a=3", "r2", "r1", "a=2"),
+        ["moved"],
+    ),
+    Row(
+        "a hold that was read as paid gives up nothing",
+        (*CHECKED_OUT, commit()),
+        check_out("a=3", "r2", "r1"),
         ["reserved", ANY, ANY],
         End({"a": (0, 3, 2, 5)}, {"r1": "committed", "r2": "reserved"}, events=(("reserve", "a=3", ANY),)),
     ),

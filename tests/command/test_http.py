@@ -120,3 +120,15 @@ def test_the_path_that_the_service_is_mounted_at_is_not_the_client_s_to_say(serv
     connection.request("GET", "/healthz", headers={"SCRIPT_NAME": "/x"})
     assert connection.getresponse().status in (200, 400)
     connection.close()
+
+
+def test_a_body_that_nobody_wants_does_not_harm_the_next_request_of_its_connection(service: Service) -> None:
+    connection = service.connection()
+    try:
+        for size in (2, 100_000) * 20:
+            connection.request("POST", "/v1/carts", b"x" * size)
+            assert connection.getresponse().read()
+            connection.request("GET", "/healthz")
+            assert connection.getresponse().read() == b'{"status":"ok"}'
+    finally:
+        connection.close()

@@ -370,3 +370,34 @@ def test_a_checkout_after_the_payment_is_a_new_one(engine: Engine) -> None:
     assert second.deadline_ms == second.created_ms + 900_000
     assert books.counters(engine.store, "a") == (6, 1, 2, 9)
     books.assert_right(engine)
+
+
+def test_a_checkout_right_after_the_payment_buys_nothing_twice(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock(engine, "a", 10)
+    cart_id = cart(engine, "a=2")
+    held = check_out(engine, cart_id)
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.scripts, "empty_cart", lambda *_: None)
+        pay(engine, held.id)
+    with pytest.raises(EmptyCart):
+        check_out(engine, cart_id)
+    assert engine.carts.get(cart_id, ANN).lines == ()
+    assert engine.stock.get("a").reserved == 0
+
+
+def test_a_payment_that_comes_in_the_middle_of_a_checkout_is_seen_by_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock(engine, "a", 10)
+    cart_id = cart(engine, "a=2")
+    held = check_out(engine, cart_id)
+    bind_cart = engine.scripts.bind_cart
+
+    def pay_in_between(*arguments: str) -> None:
+        bind_cart(*arguments)
+        pay(engine, held.id)
+
+    monkeypatch.setattr(engine.scripts, "bind_cart", pay_in_between)
+    with pytest.raises(EmptyCart):
+        check_out(engine, cart_id)
+    assert engine.stock.get("a").reserved == 0
