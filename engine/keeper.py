@@ -25,6 +25,7 @@ HEARTBEAT_SECONDS = 1.0
 HEARTBEAT_TTL_MS = 3_000
 SUBSCRIPTION_WAIT_SECONDS = 1.0
 TOLERATED_CLOCK_MS = 1_000
+WAIT_FOR_REDIS_SECONDS = 1.0
 PAUSE_AFTER_FAILURE_SECONDS = 0.25
 
 log = structlog.get_logger()
@@ -67,6 +68,10 @@ class Keeper:
     def stop(self, signum: int = 0, frame: FrameType | None = None) -> None:
         self._stop.set()
         self._wake.set()
+
+    def rest(self, seconds: float) -> None:
+        """Do nothing for a while, unless a stop comes."""
+        self._stop.wait(seconds)
 
     @property
     def stopping(self) -> bool:
@@ -130,6 +135,6 @@ def run(engine: Engine) -> None:
             check(engine.store.redis)
         except StoreUnavailable as error:
             log.warning("waiting_for_redis", error=str(error))
-            time.sleep(1)
+            keeper.rest(WAIT_FOR_REDIS_SECONDS)
         else:
             keeper.run()
