@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+
 from engine.errors import ConfigurationError
 from engine.limits import MAX_HOLD_SECONDS
 
@@ -21,6 +24,7 @@ RIGHT_SECRET_BYTES = 32
 """A shorter secret can be guessed from what it has signed."""
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+DATABASE_SCHEMES = ("postgresql://", "postgres://")
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class Settings:
     """What one process needs to know. Made by `from_environment`, which refuses what can't work."""
 
     redis_url: str
+    database_url: str
     jwt_secret: str
     jwks_file: str
     jwt_audience: str
@@ -39,6 +44,7 @@ class Settings:
     cart_ttl_seconds: int
     sweep_interval_ms: int
     redis_timeout_ms: int
+    database_timeout_ms: int
     workers: int
     threads: int
 
@@ -67,6 +73,10 @@ def from_environment(environment: Mapping[str, str], *, secrets_required: bool =
     if not _is_redis_url(redis_url):
         wanted = "redis://HOST:PORT/DB, rediss:// or unix://PATH"
         raise ConfigurationError(f"STOCKADE_REDIS_URL must be {wanted}; it is {_without_password(redis_url)!r}")
+    database_url = environment.get("STOCKADE_DATABASE_URL", "")
+    if database_url and not _is_database_url(database_url):
+        # A password may stand anywhere in what isn't a URL, so nothing of it is shown.
+        raise ConfigurationError("STOCKADE_DATABASE_URL must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
     jwt_secret = environment.get("STOCKADE_JWT_SECRET", "")
     jwks_file = environment.get("STOCKADE_JWKS_FILE", "")
     if secrets_required:
@@ -78,6 +88,7 @@ def from_environment(environment: Mapping[str, str], *, secrets_required: bool =
             raise ConfigurationError("STOCKADE_ID_SECRET must be set where there is no STOCKADE_JWT_SECRET")
     return Settings(
         redis_url=redis_url,
+        database_url=database_url,
         jwt_secret=jwt_secret,
         jwks_file=jwks_file,
         jwt_audience=environment.get("STOCKADE_JWT_AUDIENCE", ""),
@@ -91,6 +102,7 @@ def from_environment(environment: Mapping[str, str], *, secrets_required: bool =
         cart_ttl_seconds=_whole(environment, "STOCKADE_CART_TTL_SECONDS", 604_800, 60, 10**8),
         sweep_interval_ms=_whole(environment, "STOCKADE_SWEEP_INTERVAL_MS", 250, 10, 250),
         redis_timeout_ms=_whole(environment, "STOCKADE_REDIS_TIMEOUT_MS", 2_000, 100, 60_000),
+        database_timeout_ms=_whole(environment, "STOCKADE_DATABASE_TIMEOUT_MS", 2_000, 100, 60_000),
         workers=_whole(environment, "STOCKADE_WORKERS", os.cpu_count() or 1, 1, 256),
         threads=_whole(environment, "STOCKADE_THREADS", 16, 1, 256),
     )
@@ -116,6 +128,15 @@ def _is_redis_url(text: str) -> bool:
         return url.scheme in REDIS_SCHEMES and url.port != 0
     except ValueError:
         return False
+
+
+def _is_database_url(text: str) -> bool:
+    """As Postgres's own library reads it. It takes a slash in a password for the end of the port, so that is looked at."""
+    try:
+        parts = conninfo_to_dict(text)
+    except ProgrammingError:
+        return False
+    return text.startswith(DATABASE_SCHEMES) and bool(re.fullmatch(r"[0-9,]*", str(parts.get("port", ""))))
 
 
 def _without_password(url: str) -> str:

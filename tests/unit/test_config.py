@@ -10,6 +10,7 @@ from engine.store import check, client
 from tests import servers
 from tests.conftest import SECRETS, settings
 
+DATABASE_URL = "must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 COMPLETE = SECRETS | {"STOCKADE_REDIS_URL": "redis://nowhere"}
 
 
@@ -41,6 +42,11 @@ def refusal(environment: dict[str, str]) -> str:
         ("STOCKADE_REDIS_URL", "redis://[::1", "it is 'redis://[::1'"),
         ("STOCKADE_REDIS_URL", "redis://somewhere:port", "it is 'redis://somewhere:port'"),
         ("STOCKADE_REDIS_URL", "redis://somewhere:99999", "it is 'redis://somewhere:99999'"),
+        ("STOCKADE_DATABASE_TIMEOUT_MS", "60001", "from 100 to 60000"),
+        ("STOCKADE_DATABASE_URL", "host=somewhere password=hunter2", DATABASE_URL),
+        ("STOCKADE_DATABASE_URL", "mysql://ann:hunter2@somewhere/stock", DATABASE_URL),
+        ("STOCKADE_DATABASE_URL", "postgresql://ann:hunter2/x@somewhere/stock", DATABASE_URL),
+        ("STOCKADE_DATABASE_URL", "postgresql://[hunter2", DATABASE_URL),
         ("STOCKADE_JWKS_FILE", "/nowhere/jwks.json", "can't be read: /nowhere/jwks.json"),
     ],
 )
@@ -48,6 +54,7 @@ def test_a_value_that_cannot_work_is_refused_in_one_line(variable: str, value: s
     message = refusal(COMPLETE | {variable: value})
     assert message.startswith(variable)
     assert says in message
+    assert "hunter2" not in message
 
 
 def test_a_missing_secret_is_refused() -> None:
@@ -68,6 +75,20 @@ def test_a_password_in_a_bad_url_is_not_shown() -> None:
     message = refusal(COMPLETE | {"STOCKADE_REDIS_URL": "http://ann:hunter2@somewhere"})
     assert "hunter2" not in message
     assert "somewhere" in message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "postgresql://somewhere",
+        "postgres://ann:hunter2@somewhere:5433/stock?sslmode=require",
+        "postgresql://stockade@/postgres?host=/a%20directory&port=5432",
+        "postgresql://one:5432,two:5433/stock?target_session_attrs=read-write",
+    ],
+)
+def test_a_database_may_be_named_in_every_way_that_postgres_knows(url: str) -> None:
+    assert from_environment(COMPLETE | {"STOCKADE_DATABASE_URL": url}).database_url == url
 
 
 def test_defaults_are_those_of_the_contract() -> None:
