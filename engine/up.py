@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import http.client
-import os
+import math
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from urllib.parse import quote
 
-from redis import Redis
-from redis.exceptions import RedisError
+import psycopg
 
-from engine import embedded, store
+from engine import store
 from engine.config import Settings, from_environment
 from engine.data_dir import DataDir
+from engine.embedded import Embedded
+from engine.embedded_postgres import POSTGRES
+from engine.embedded_redis import REDIS
 from engine.errors import ConfigurationError
 from engine.supervisor import Child, KeepsDying, Supervisor
 
-REDIS_START_SECONDS = 300.0
-"""Loading a long AOF takes its time."""
+SERVERS = (POSTGRES, REDIS)
+
+SERVER_START_SECONDS = 300.0
+"""Loading a long AOF, or going through the WAL after a crash, takes its time."""
 
 READY_SECONDS = 60.0
 BACKLOG = 2048
@@ -41,7 +44,7 @@ def up(data_dir: DataDir, host: str, port: int, workers: int | None, given: Mapp
     """
     lock = data_dir.lock()
     data_dir.make_secrets(given)
-    data_dir.withdraw_redis()
+    data_dir.withdraw()
     environment = absolute(data_dir.environment(given))
     if workers:
         environment["STOCKADE_WORKERS"] = str(workers)
@@ -49,42 +52,55 @@ def up(data_dir: DataDir, host: str, port: int, workers: int | None, given: Mapp
     signal.signal(signal.SIGTERM, supervisor.stop)
     signal.signal(signal.SIGINT, supervisor.stop)
     listener = _listen(host, port)
-    socket_path = None
+    sockets = {server: data_dir.socket_path(server.socket) for server in SERVERS if server.variable not in environment}
     try:
-        if "STOCKADE_REDIS_URL" not in environment:
-            socket_path = data_dir.socket_path()
-            environment["STOCKADE_REDIS_URL"] = f"unix://{quote(str(socket_path))}"
-            settings = from_environment(environment)
-            _start_redis(supervisor, data_dir, socket_path, settings, lock.fileno())
-        else:
-            settings = from_environment(environment)
+        environment |= {server.variable: server.url(path) for server, path in sockets.items()}
+        settings = from_environment(environment)
+        # Servers that were given come first: where one of them is of no use, nothing is started.
+        _check([server for server in SERVERS if server not in sockets], settings)
+        for server, path in sockets.items():
+            supervisor.start(server.child(data_dir, path, [lock.fileno()]))
+        for server in sockets:
+            _wait_for(supervisor, server, environment[server.variable])
+            data_dir.publish(server.variable, environment[server.variable])
         if not supervisor.stopping:
+            _check(list(sockets), settings)
             _start_service(supervisor, settings, environment, listener)
         supervisor.run()
     except KeepsDying as error:
         raise ConfigurationError(f"Giving up: {error}") from error
     finally:
         supervisor.stop_all()
-        data_dir.withdraw_redis()
-        if socket_path:
-            data_dir.remove_socket(socket_path)
+        data_dir.withdraw()
+        for path in sockets.values():
+            data_dir.remove_socket(path)
         listener.close()
         lock.close()
 
 
-def _start_redis(supervisor: Supervisor, data_dir: DataDir, socket_path: Path, settings: Settings, lock: int) -> None:
-    command = embedded.command(data_dir, socket_path)
-    supervisor.start(Child("redis", command, os.environ, ROOT, keep_open=[lock]))
-    redis = Redis.from_url(settings.redis_url, socket_timeout=1)
-    if not supervisor.wait_until(lambda: _answers(redis), REDIS_START_SECONDS) and not supervisor.stopping:
-        raise ConfigurationError(f"The embedded server doesn't answer after {REDIS_START_SECONDS:.0f} s")
-    data_dir.publish_redis(settings.redis_url)
+def _wait_for(supervisor: Supervisor, server: Embedded, url: str) -> None:
+    if not supervisor.wait_until(lambda: server.answers(url), SERVER_START_SECONDS) and not supervisor.stopping:
+        raise ConfigurationError(f"The embedded server at {url} doesn't answer after {SERVER_START_SECONDS:.0f} s")
+
+
+def _check(servers: Collection[Embedded], settings: Settings) -> None:
+    if REDIS in servers:
+        store.check(store.client(settings))
+    if POSTGRES in servers:
+        _prepare_database(settings)
+
+
+def _prepare_database(settings: Settings) -> None:
+    timeout_s = math.ceil(settings.database_timeout_ms / 1000)
+    try:
+        psycopg.connect(settings.database_url, connect_timeout=timeout_s).close()
+    except psycopg.OperationalError as error:
+        raise ConfigurationError(f"Postgres can't be reached: {error}") from error
 
 
 def _start_service(
     supervisor: Supervisor, settings: Settings, environment: Mapping[str, str], listener: socket.socket
 ) -> None:
-    store.check(store.client(settings))
     supervisor.start(Child("keeper", [*PYTHON, "-m", "engine.cli", "keeper"], environment, ROOT))
     bind = f"fd://{listener.fileno()}"
     supervisor.start(Child("api", gunicorn(bind), environment, ROOT, keep_open=[listener.fileno()]))
@@ -116,13 +132,6 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
         raise ConfigurationError(f"Can't listen on {host} port {port}: {error}") from error
-
-
-def _answers(redis: Redis) -> bool:
-    try:
-        return bool(redis.ping())
-    except RedisError:
-        return False
 
 
 def _ready(host: str, port: int) -> bool:

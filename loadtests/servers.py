@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -10,11 +11,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
 from redis import Redis
 from redis.exceptions import RedisError
 
+from engine.data_dir import DataDir
+from engine.embedded_postgres import POSTGRES
+
 KINDS = ("valkey", "redis")
 START_SECONDS = 15.0
+
+WITHOUT_CARE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "log_min_messages=fatal")
+"""Settings of a Postgres whose data nobody wants back."""
 
 
 def binary(kind: str) -> str | None:
@@ -42,6 +50,37 @@ def running(kind: str, *options: str) -> Iterator[str]:
         finally:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def running_postgres() -> Iterator[str]:
+    """Run a Postgres with an empty database, and give its URL. It is the embedded one, without care for its data."""
+    with tempfile.TemporaryDirectory(prefix="stockade-server-") as directory:
+        data_dir = DataDir(Path(directory))
+        socket_path = data_dir.socket_path(POSTGRES.socket)
+        child = POSTGRES.child(data_dir, socket_path, ())
+        child.command = [*child.command, *(word for setting in WITHOUT_CARE for word in ("-c", setting))]
+        child.stop_signal = signal.SIGQUIT
+        child.start()
+        try:
+            _wait_for_postgres(POSTGRES.url(socket_path))
+            yield POSTGRES.url(socket_path)
+        finally:
+            child.stop()
+            data_dir.remove_socket(socket_path)
+
+
+def _wait_for_postgres(url: str) -> None:
+    give_up_s = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            psycopg.connect(url, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            if time.monotonic() > give_up_s:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _wait(url: str) -> None:

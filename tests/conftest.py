@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from uuid import uuid4
 
 import fakeredis
+import psycopg
 import pytest
 from redis import Redis
 
@@ -36,6 +38,23 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a real server, private to the run, one of each kind."""
     with servers.running(request.param) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a real Postgres, private to the run."""
+    with servers.running_postgres() as url:
+        yield url
+
+
+@pytest.fixture
+def database(postgres: str) -> Iterator[str]:
+    """The URL of an empty database of this test's own."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")
+        yield postgres.replace("/postgres?", f"/{name}?")
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import pytest
 
 from loadtests import servers
-from loadtests.servers import KINDS, binary
+from loadtests.servers import KINDS, binary, running_postgres
 
-__all__ = ["KINDS", "binary", "running"]
+__all__ = ["KINDS", "binary", "running", "running_postgres"]
 
 
 @contextmanager

@@ -154,12 +154,15 @@ def family(pid: int) -> list[Process]:
 
 
 def part(up: subprocess.Popen[bytes], name: str) -> Process:
-    """One of the parts of a running service: `valkey`, `keeper`, `gunicorn` (its master) or `worker`."""
+    """One of the parts of a running service: `postgres`, `valkey`, `keeper`, `gunicorn` (its master) or `worker`."""
 
     def find() -> Process | None:
         below = family(up.pid)
         masters = [process for process in below if "gunicorn" in process.command and process.parent == up.pid]
         candidates: Sequence[Process] = {
+            "postgres": [
+                process for process in below if "/bin/postgres -D" in process.command and process.parent == up.pid
+            ],
             "valkey": [process for process in below if "valkey-server" in process.command],
             "keeper": [process for process in below if process.command.endswith("keeper")],
             "gunicorn": masters,

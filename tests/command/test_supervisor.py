@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -86,6 +87,29 @@ def test_a_process_that_does_not_stop_is_killed(
     wait_until(lambda: "deaf" in capfd.readouterr().err)
     supervisor.stop_all()
     assert "deaf doesn't stop; killing it" in capfd.readouterr().err
+
+
+def test_a_process_is_stopped_in_its_own_way(supervisor: Supervisor, capfd: pytest.CaptureFixture[str]) -> None:
+    child = Child("deaf", DEAF, os.environ, Path(), stop_signal=signal.SIGINT)
+    supervisor.start(child)
+    wait_until(lambda: "deaf" in capfd.readouterr().err)
+    supervisor.stop_all()
+    assert child.process is not None
+    assert child.process.returncode == -signal.SIGINT
+    assert "killing it" not in capfd.readouterr().err
+
+
+def test_what_a_dead_process_left_is_cleared_away_before_the_next_start(supervisor: Supervisor) -> None:
+    cleared: list[int] = []
+    child = Child("victim", SLEEP, os.environ, Path())
+    child.before_restart = lambda: cleared.append(child.process.pid if child.process else 0)
+    supervisor.start(child)
+    assert child.process is not None
+    first = child.process
+    assert cleared == []
+    first.kill()
+    assert supervisor.wait_until(lambda: child.process is not first, 10)
+    assert cleared == [first.pid]
 
 
 def test_a_stop_ends_the_run_and_any_wait(supervisor: Supervisor) -> None:
