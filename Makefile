@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint load bench lock clean
+.PHONY: help setup run test lint load bench chaos lock clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ run: $(READY)  ## set up, and run the service on http://127.0.0.1:8000
 	$(BIN)/stockade up
 
 test: $(READY)  ## set up, and run the whole suite
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 3 --dist worksteal
 
 lint: $(READY)  ## style, types, and which package may import which
 	$(BIN)/ruff format --check .
@@ -33,8 +33,12 @@ lint: $(READY)  ## style, types, and which package may import which
 load: $(READY)  ## replay real baskets against HOST, or a private service, and end with a verdict
 	$(BIN)/python -m loadtests.run $(if $(HOST),--host $(HOST)) $(if $(USERS),--users $(USERS)) $(if $(CHECKOUTS),--checkouts $(CHECKOUTS)) $(if $(SEED),--seed $(SEED))
 
-bench: $(READY)  ## measure: bytes a hold, an expiry storm
+bench: $(READY)  ## measure: bytes a hold, an expiry storm, ingest of the ledger, a restore
 	$(BIN)/python -m loadtests.bench
+	$(BIN)/python -m loadtests.bench_record
+
+chaos: $(READY)  ## faults under load, one after the other; SEED decides the order, TIME (s) how long
+	$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(if $(TIME),--time $(TIME))
 
 lock:  ## write constraints.txt anew from what is current
 	rm -rf $(VENV)

@@ -46,7 +46,7 @@ DETAIL: dict[str, str] = {
     "already_committed": "The reservation is paid for.",
     "idempotency_key_reused": "This Idempotency-Key came before with another request.",
     "closed": "The store is closed until its stock is certified. Nothing was changed.",
-    "store_unavailable": "The store can't answer now. Repeat with the same Idempotency-Key.",
+    "store_unavailable": "The store can't answer now. Repeat with the same Idempotency-Key or payment_id.",
     "inconsistent": "The stock records don't agree. Nothing was changed; the operators must look.",
     "internal_error": "Something went wrong here.",
     "method_not_allowed": "This path has other methods; see Allow.",

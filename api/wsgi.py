@@ -19,4 +19,4 @@ def app() -> Flask:
     settings = from_environment(os.environ)
     for name in settings.weak_secrets:
         structlog.get_logger().warning("weak_secret", variable=name, advice="use 32 random bytes")
-    return create_app(build(settings, client(settings)))
+    return create_app(build(settings, client(settings, certified=True), watching=client(settings)))

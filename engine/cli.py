@@ -6,9 +6,11 @@ import dataclasses
 import getpass
 import json
 import os
+import re
 import shutil
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -17,12 +19,18 @@ import click
 import jwt
 from redis.exceptions import RedisError
 
+from engine import database as postgres
+from engine import dry_run, log, stock_file, store, up, verify
 from engine import keeper as keeping
-from engine import log, stock_file, store, up, verify
+from engine.audit import told
 from engine.config import Settings, from_environment
 from engine.data_dir import DataDir
 from engine.engine import Engine, build
-from engine.errors import ConfigurationError, EngineError
+from engine.errors import ConfigurationError, EngineError, StoreUnavailable
+from engine.ids import is_reservation_id
+from engine.limits import SKU_PATTERN
+from engine.recovery import Need, Recovered, Recovery
+from engine.snapshots import Snapshots
 from engine.values import Operation, Origin
 
 data_dir_option = click.option(
@@ -62,7 +70,9 @@ def api(host: str, port: int, workers: int | None, data_dir: Path) -> None:
     environment = up.absolute(DataDir(data_dir).environment(os.environ))
     if workers:
         environment["STOCKADE_WORKERS"] = str(workers)
-    store.check(store.client(from_environment(environment)))
+    settings = from_environment(environment)
+    store.check(store.client(settings))
+    postgres.check(postgres.Database(settings))
     command = up.gunicorn(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     os.chdir(up.ROOT)
     os.execve(command[0], command, environment)
@@ -71,10 +81,9 @@ def api(host: str, port: int, workers: int | None, data_dir: Path) -> None:
 @cli.command("keeper")
 @data_dir_option
 def keeper_command(data_dir: Path) -> None:
-    """Run a keeper alone: it ends holds whose time has run out."""
+    """Run a keeper alone: expiry, the ledger, snapshots, the recovery gate. It makes the schema when it starts."""
     log.configure()
-    settings = _settings(data_dir)
-    keeping.run(build(settings, store.client(settings)))
+    keeping.run(_engine(data_dir, certified=True))
 
 
 @cli.command()
@@ -102,7 +111,7 @@ def stock() -> None:
 def stock_load(file: Path, as_json: bool, data_dir: Path) -> None:
     """Create SKUs or recount them from a CSV file: sku,on_hand[,name,limit_per_customer]."""
     rows = stock_file.read(file)
-    engine = _engine(data_dir)
+    engine = _engine(data_dir, certified=True)
     origin = Origin(actor=f"cli:{getpass.getuser()}")
     new, refused = 0, []
     for row in rows:
@@ -140,14 +149,12 @@ def stock_show(skus: tuple[str, ...], as_json: bool, data_dir: Path) -> None:
 
 
 @cli.command("verify")
-@click.option(
-    "--pause", is_flag=True, help="Let writes wait during the walk, at most 10 s, so that a busy store holds still."
-)
 @json_option
 @data_dir_option
-def verify_command(pause: bool, as_json: bool, data_dir: Path) -> None:
-    """Prove that the books are right; print what is off by name, and exit 1 if anything is."""
-    report = verify.verify(_engine(data_dir).store, pause)
+def verify_command(as_json: bool, data_dir: Path) -> None:
+    """Prove that the books are right, while sales go on; print what is off by name, and exit 1 if anything is."""
+    engine = _engine(data_dir)
+    report = verify.verify(engine.store, engine.database, engine.settings.retain_ms)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(report)))
     else:
@@ -155,12 +162,93 @@ def verify_command(pause: bool, as_json: bool, data_dir: Path) -> None:
             click.echo(problem)
         click.echo(
             f"{report.skus} SKUs, {report.live} live reservations, {report.orders} open orders, "
-            f"{report.events} ledger events: {len(report.problems)} problems"
+            f"{report.events} ledger events, snapshot {report.snapshot or 'none'}: {len(report.problems)} problems"
         )
-    if not report.still:
-        raise ConfigurationError("Stock changed during every walk, so this is no proof; use --pause")
     if report.problems:
         sys.exit(1)
+
+
+@cli.command("snapshot")
+@json_option
+@data_dir_option
+def snapshot_command(as_json: bool, data_dir: Path) -> None:
+    """Keep a snapshot in Postgres now, checked against the ledger; exit 1 if they differ."""
+    engine = _engine(data_dir)
+    recovery = _recovery(engine)
+    snapshot = _snapshots(engine, recovery).take()
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(snapshot)))
+    else:
+        for problem in snapshot.problems:
+            click.echo(problem)
+        click.echo(
+            f"snapshot {snapshot.epoch}-{snapshot.seq}: {snapshot.skus} SKUs, {snapshot.reservations} live reservations, "
+            f"{len(snapshot.problems)} problems"
+        )
+    if snapshot.problems:
+        sys.exit(1)
+
+
+@cli.command("restore")
+@click.option("--dry-run", "rehearse", is_flag=True, help="Print what would change, and change nothing.")
+@click.option("--force", is_flag=True, help="Give up what only Redis has, and make it anew from the ledger.")
+@json_option
+@data_dir_option
+def restore_command(rehearse: bool, force: bool, as_json: bool, data_dir: Path) -> None:
+    """Compare Redis with the ledger in Postgres, put back what is missing, and open the gate.
+
+    What is safe the keeper does by itself. Where Redis and the ledger contradict each other a person must decide: with
+    --force Redis is made anew, and what it has that the ledger hasn't is lost.
+    """
+    engine = _engine(data_dir)
+    recovery = _recovery(engine)
+    finding = recovery.compare()
+    if force:
+        finding = replace(finding, need=Need.REBUILD, why=f"by force ({finding.why})")
+    changes = dry_run.changes(engine, recovery, finding) if rehearse else []
+    if rehearse:
+        outcome = {
+            Need.CERTIFY: "nothing would change",
+            Need.DECISION: "the gate stays shut; with --force all of this would change",
+        }.get(finding.need, "all of this would change")
+    elif finding.need is Need.DECISION:
+        raise ConfigurationError(f"{finding.why}. See --dry-run; --force gives up what only Redis has")
+    elif recovery.certified() and not force:
+        outcome = "nothing to do; the gate is open"
+    else:
+        recovered = recovery.rebuild(finding) if force else recovery.recover()
+        if not isinstance(recovered, Recovered):
+            raise ConfigurationError(recovered.why)
+        # The newest one may be of what was just given up.
+        _snapshots(engine, recovery).take()
+        outcome = f"restored {recovered.reservations} reservations and {recovered.skus} SKUs; the gate is open"
+    if as_json:
+        document = {"need": finding.need, "why": finding.why, "outcome": outcome, "changes": changes}
+        click.echo(json.dumps(document))
+        return
+    for change in changes:
+        click.echo(change)
+    click.echo(f"{finding.why}: {outcome}")
+
+
+@cli.command("explain")
+@click.argument("name", metavar="RESERVATION|SKU")
+@json_option
+@data_dir_option
+def explain_command(name: str, as_json: bool, data_dir: Path) -> None:
+    """Tell the story of a reservation or a SKU, line by line, from the ledger."""
+    if not (re.fullmatch(SKU_PATTERN, name) or is_reservation_id(name)):
+        raise ConfigurationError("That can't be the name of a reservation or SKU")
+    audit, found = _engine(data_dir).audit, False
+    missing = audit.catch_up()
+    for event in audit.story(name):
+        found = True
+        click.echo(json.dumps(dataclasses.asdict(event)) if as_json else told(event))
+    if not found:
+        so_far = f", as far as Postgres has it ({missing})" if missing else ""
+        raise ConfigurationError(f"The ledger{so_far} knows neither a reservation nor a SKU called {name}")
+    if missing:
+        click.echo(f"stockade: the latest events may be missing: {missing}", err=True)
 
 
 @cli.command("redis-cli", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
@@ -185,7 +273,8 @@ def main() -> None:
     except click.UsageError as error:
         _fail(error.format_message(), 2)
     except (ConfigurationError, EngineError, RedisError) as error:
-        _fail(str(error) or getattr(error, "code", ""), 1)
+        because = f": {error.__cause__}" if isinstance(error, StoreUnavailable) and error.__cause__ else ""
+        _fail((str(error) or getattr(error, "code", "")) + because, 1)
     except click.exceptions.Abort:
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
@@ -203,9 +292,17 @@ def _settings(data_dir: Path) -> Settings:
     return from_environment(environment, secrets_required=False)
 
 
-def _engine(data_dir: Path) -> Engine:
+def _engine(data_dir: Path, *, certified: bool = False) -> Engine:
     settings = _settings(data_dir)
-    return build(settings, store.client(settings))
+    return build(settings, store.client(settings, certified=certified), watching=store.client(settings))
+
+
+def _snapshots(engine: Engine, recovery: Recovery) -> Snapshots:
+    return Snapshots(engine.database, engine.store, recovery.writer, recovery.projection, engine.settings.retain_ms)
+
+
+def _recovery(engine: Engine) -> Recovery:
+    return Recovery(engine.database, engine.store, engine.scripts, engine.settings.retain_ms)
 
 
 def _all_skus(engine: Engine) -> list[Any]:

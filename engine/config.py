@@ -45,6 +45,9 @@ class Settings:
     sweep_interval_ms: int
     redis_timeout_ms: int
     database_timeout_ms: int
+    ledger_interval_ms: int
+    most_unwritten_events: int
+    snapshot_seconds: int
     workers: int
     threads: int
 
@@ -103,6 +106,9 @@ def from_environment(environment: Mapping[str, str], *, secrets_required: bool =
         sweep_interval_ms=_whole(environment, "STOCKADE_SWEEP_INTERVAL_MS", 250, 10, 250),
         redis_timeout_ms=_whole(environment, "STOCKADE_REDIS_TIMEOUT_MS", 2_000, 100, 60_000),
         database_timeout_ms=_whole(environment, "STOCKADE_DATABASE_TIMEOUT_MS", 2_000, 100, 60_000),
+        ledger_interval_ms=_whole(environment, "STOCKADE_LEDGER_INTERVAL_MS", 50, 1, 10_000),
+        most_unwritten_events=_whole(environment, "STOCKADE_MOST_UNWRITTEN_EVENTS", 2_000_000, 1_000, 10**9),
+        snapshot_seconds=_whole(environment, "STOCKADE_SNAPSHOT_SECONDS", 300, 10, 86_400),
         workers=_whole(environment, "STOCKADE_WORKERS", os.cpu_count() or 1, 1, 256),
         threads=_whole(environment, "STOCKADE_THREADS", 16, 1, 256),
     )

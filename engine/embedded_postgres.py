@@ -207,14 +207,14 @@ def _forget_if_stale(lock: Path) -> None:
 def _end_orphans(directory: Path) -> None:
     """End what a killed postmaster left: a backend in a long query would keep the next one from starting."""
     give_up_s = time.monotonic() + ORPHANS_SECONDS
-    while (orphans := _processes(directory)) and time.monotonic() < give_up_s:
+    while (orphans := processes(directory)) and time.monotonic() < give_up_s:
         for pid in orphans:
             with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
 
 
-def _processes(directory: Path) -> list[int]:
+def processes(directory: Path) -> list[int]:
     """Those of Postgres, which all work in its data directory. Where /proc doesn't tell, none."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):

@@ -35,7 +35,18 @@ def _url(socket_path: Path) -> str:
 
 
 def _child(data_dir: DataDir, socket_path: Path, keep_open: Sequence[int]) -> Child:
-    return Child("redis", _command(data_dir, socket_path), os.environ, Path("/"), keep_open=keep_open)
+    def make_directory() -> None:
+        """Somebody may have deleted it: the next server starts on an empty one, and is made anew from the ledger."""
+        _command(data_dir, socket_path)
+
+    return Child(
+        "redis",
+        _command(data_dir, socket_path),
+        os.environ,
+        Path("/"),
+        keep_open=keep_open,
+        before_restart=make_directory,
+    )
 
 
 def _answers(url: str) -> bool:

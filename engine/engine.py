@@ -6,53 +6,90 @@ from dataclasses import dataclass
 
 from redis import Redis
 
+from engine.audit import Audit
 from engine.carts import Carts
 from engine.config import Settings
+from engine.database import Database
+from engine.durable import Durability, GroupCommit
 from engine.expiry import Expiry
 from engine.ids import DerivedIds
 from engine.keys import Keys
 from engine.ledger import Ledger
 from engine.orders import Orders
 from engine.payments import Payments
+from engine.records import Records
 from engine.reservations import Reservations
 from engine.scripts import Scripts
 from engine.stock import Stock
 from engine.store import Store
+from engine.writer import Writer
 
 
 @dataclass(frozen=True)
 class Engine:
     settings: Settings
     store: Store
+    watch: Store
     scripts: Scripts
+    database: Database
     ids: DerivedIds
     expiry: Expiry
     reservations: Reservations
     orders: Orders
     stock: Stock
-    ledger: Ledger
+    audit: Audit
     carts: Carts
     payments: Payments
 
+    def gate(self) -> str:
+        """`open`, or `closed` and why.
 
-def build(settings: Settings, redis: Redis) -> Engine:
-    """Safe to share between threads. Connects on first use."""
+        Raises:
+            StoreUnavailable: Redis can't say.
+        """
+        meta = self.watch.meta()
+        if meta.get("gate") != "open":
+            reason = meta.get("gate_reason")
+            return f"closed: {reason}" if reason else "closed"
+        certified = meta.get("run_id") == self.watch.run_id()
+        return "open" if certified else "closed: not compared with the ledger yet"
+
+
+def build(
+    settings: Settings,
+    redis: Redis,
+    *,
+    watching: Redis | None = None,
+    durability: Durability | None = None,
+    ledger: Ledger | None = None,
+) -> Engine:
+    """Safe to share between threads. Connects on first use.
+
+    `watching` is a client for looking at a Redis that may not be certified; `redis`, if it's none that sells itself.
+    `durability` and `ledger` stand in for Postgres where a test has none.
+    """
     store = Store(redis, Keys())
     scripts = Scripts(redis, store.keys, settings)
+    database = Database(settings)
+    ledger = ledger or Ledger(database, store.keys.partition)
+    durability = durability or GroupCommit(Writer(database, store), ledger, database.timeout_s)
+    records = Records(store, scripts, ledger)
     expiry = Expiry(store, scripts)
     ids = DerivedIds(settings.id_secret)
     stock = Stock(store, scripts, expiry)
-    reservations = Reservations(store, scripts, expiry, ids, settings.retain_ms)
+    reservations = Reservations(store, scripts, records, durability, expiry, ids, settings.retain_ms)
     return Engine(
         settings=settings,
         store=store,
+        watch=Store(watching or redis, store.keys),
         scripts=scripts,
+        database=database,
         ids=ids,
         expiry=expiry,
         reservations=reservations,
-        orders=Orders(store, scripts),
+        orders=Orders(records, scripts),
         stock=stock,
-        ledger=Ledger(store),
+        audit=Audit(durability, ledger),
         carts=Carts(store, scripts, stock, reservations, ids, settings.cart_ttl_ms),
-        payments=Payments(scripts, reservations),
+        payments=Payments(scripts, durability, reservations),
     )

@@ -93,9 +93,21 @@ class Closed(EngineError):
 
 
 class StoreUnavailable(EngineError):
-    """Redis gave no answer. The call may have happened; repeating it with the same idempotency key is safe."""
+    """Redis, or for a commit Postgres, gave no answer. The call may have happened; repeating it with the same idempotency key is safe."""
 
     code = "store_unavailable"
+
+
+class LedgerBroken(StoreUnavailable):
+    """Redis and the ledger in Postgres don't tell one story, so nothing is written. `name` is a word for the runbook.
+
+    `ledger_gap`: events are missing. `ledger_conflict`: the same event, or its place, has something else.
+    `ledger_changed`: a row in Postgres isn't what was written.
+    """
+
+    def __init__(self, name: str, detail: str) -> None:
+        super().__init__(f"{name}: {detail}")
+        self.name = name
 
 
 class Inconsistent(EngineError):

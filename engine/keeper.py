@@ -1,6 +1,8 @@
-"""The keeper: opens an empty store, ends holds whose time has run out, and says that it is alive.
+"""The keeper: whatever must happen without anybody calling. Run any number of them; one leads, the others stand by.
 
-Run any number of them. None is needed for an answer to a buyer to be right: reserve ends what is in its way itself.
+The leader ends holds whose time has run out (`Keeper`), and beside that, in a thread of its own, looks after the record
+(`Clerk`). None is needed for an answer to a buyer to be right: reserve ends what is in its way itself, and a commit writes
+its own part of the ledger.
 """
 
 from __future__ import annotations
@@ -14,18 +16,24 @@ from types import FrameType
 from typing import Any
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import LockError, RedisError
+from redis.lock import Lock
 
+from engine import database
+from engine.clerk import Clerk
 from engine.engine import Engine
-from engine.errors import EngineError, StoreUnavailable
+from engine.errors import Closed, EngineError, StoreUnavailable
+from engine.ids import random_id
 from engine.store import check
 from engine.values import Origin
 
-HEARTBEAT_SECONDS = 1.0
-HEARTBEAT_TTL_MS = 3_000
-SUBSCRIPTION_WAIT_SECONDS = 1.0
+BEAT_SECONDS = 1.0
+LEASE_SECONDS = 3.0
+"""A leader that is killed is followed by another after this and one beat."""
+
+SUBSCRIPTION_WAIT_SECONDS = 0.2
 TOLERATED_CLOCK_MS = 1_000
-WAIT_FOR_REDIS_SECONDS = 1.0
+WAIT_SECONDS = 1.0
 PAUSE_AFTER_FAILURE_SECONDS = 0.25
 
 log = structlog.get_logger()
@@ -37,7 +45,11 @@ class Keeper:
         self._origin = Origin(actor="keeper")
         self._stop = threading.Event()
         self._wake = threading.Event()
-        self._name = f"{socket.gethostname()}:{os.getpid()}"
+        self._name = f"{socket.gethostname()}:{os.getpid()}:{random_id()[:6]}"
+        self._lease = Lock(engine.watch.redis, engine.watch.keys.keeper, timeout=LEASE_SECONDS, thread_local=False)
+        self._leads_until_s = 0.0
+        self._led = False
+        self._clerk = Clerk(engine, self.leads, self._stop)
 
     def run(self) -> None:
         """Work until `stop`: a page of due holds at a time, a beat of the heart between pages when it's time.
@@ -45,25 +57,31 @@ class Keeper:
         Holds at the head that are due but refuse to end (`stuck`) are stepped over until the next beat. A Redis that
         goes away is waited for.
         """
-        listener = threading.Thread(target=self._listen, name="listener", daemon=True)
-        listener.start()
+        threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._clerk.run)]
+        for thread in threads:
+            thread.start()
         beaten_s = 0.0
         stuck = 0
         while not self._stop.is_set():
             self._wake.clear()
             try:
-                if time.monotonic() - beaten_s >= HEARTBEAT_SECONDS:
-                    self._beat()
+                if time.monotonic() - beaten_s >= BEAT_SECONDS:
                     beaten_s, stuck = time.monotonic(), 0
-                swept = self._engine.expiry.sweep(self._origin, stuck)
-                stuck = swept.stuck
-                if swept.more:
-                    continue
+                    self._beat()
+                if self.leads():
+                    swept = self._engine.expiry.sweep(self._origin, stuck)
+                    stuck = swept.stuck
+                    if swept.more:
+                        continue
+            except Closed:
+                self._stop.wait(PAUSE_AFTER_FAILURE_SECONDS)
             except (EngineError, RedisError) as error:
                 log.warning("sweep_failed", error=str(error) or error.__class__.__name__)
                 self._stop.wait(PAUSE_AFTER_FAILURE_SECONDS)
             self._wake.wait(self._engine.settings.sweep_interval_ms / 1000)
-        listener.join(SUBSCRIPTION_WAIT_SECONDS * 2)
+        for thread in threads:
+            thread.join(SUBSCRIPTION_WAIT_SECONDS * 2)
+        self._hand_over()
 
     def stop(self, signum: int = 0, frame: FrameType | None = None) -> None:
         self._stop.set()
@@ -77,17 +95,44 @@ class Keeper:
     def stopping(self) -> bool:
         return self._stop.is_set()
 
+    def leads(self) -> bool:
+        """Whether this keeper is the one that works. It stops by itself when its lease may have ended."""
+        return time.monotonic() < self._leads_until_s
+
     def _beat(self) -> None:
-        """Say that a keeper is alive, and open the store if it is new."""
-        status = self._engine.scripts.open()
-        if status == "opened":
-            log.info("store_opened")
-        elif status != "open":
-            log.error("store_stays_closed", status=status)
-        ahead_ms = self._engine.store.clock_ahead_ms()
+        """Take or renew the lease."""
+        asked_s = time.monotonic()
+        leads = self._renewed() or self._lease.acquire(blocking=False, token=self._name)
+        self._leads_until_s = asked_s + LEASE_SECONDS if leads else 0.0
+        if bool(leads) != self._led:
+            self._led = bool(leads)
+            log.info("leading" if leads else "standing_by", keeper=self._name)
+        if leads:
+            self._check_clock()
+
+    def _renewed(self) -> bool:
+        try:
+            return bool(self._lease.local.token) and bool(self._lease.reacquire())
+        except LockError:
+            return False
+
+    def _hand_over(self) -> None:
+        """Let the next keeper lead at once."""
+        self._leads_until_s = 0.0
+        try:
+            if self._lease.local.token:
+                self._lease.release()
+        except RedisError as error:
+            log.warning("lease_not_released", error=str(error))
+
+    def _check_clock(self) -> None:
+        try:
+            ahead_ms = self._engine.watch.clock_ahead_ms()
+        except ValueError:
+            log.error("clock_unreadable", effect="no script runs; the gate is shut until a person looks")
+            return
         if ahead_ms > TOLERATED_CLOCK_MS:
             log.error("clock_stands_still", ahead_ms=ahead_ms, effect="no hold ends until Redis's clock has caught up")
-        self._engine.store.redis.set(self._engine.store.keys.keeper, self._name, px=HEARTBEAT_TTL_MS)
 
     def _listen(self) -> None:
         """Wake the sweeper when a lease ends. A hint only: everything is right without it."""
@@ -99,11 +144,11 @@ class Keeper:
                 self._stop.wait(PAUSE_AFTER_FAILURE_SECONDS)
 
     def _subscribe(self) -> None:
-        allow_expired_events(self._engine.store.redis)
-        prefix = self._engine.store.keys.lease("")
-        with self._engine.store.redis.pubsub(ignore_subscribe_messages=True) as subscription:
-            database = self._engine.store.redis.get_connection_kwargs().get("db", 0)
-            subscription.subscribe(f"__keyevent@{database}__:expired")
+        allow_expired_events(self._engine.watch.redis)
+        prefix = self._engine.watch.keys.lease("")
+        with self._engine.watch.redis.pubsub(ignore_subscribe_messages=True) as subscription:
+            kept = self._engine.watch.redis.get_connection_kwargs().get("db", 0)
+            subscription.subscribe(f"__keyevent@{kept}__:expired")
             while not self._stop.is_set():
                 message = subscription.get_message(timeout=SUBSCRIPTION_WAIT_SECONDS)
                 if message and str(message["data"]).startswith(prefix):
@@ -122,19 +167,20 @@ def allow_expired_events(redis: Any) -> None:
 
 
 def run(engine: Engine) -> None:
-    """Run a keeper until SIGTERM or SIGINT. Waits for a Redis that can't be reached yet.
+    """Run a keeper until SIGTERM or SIGINT. Waits for a Redis and a Postgres that can't be reached yet.
 
     Raises:
-        ConfigurationError: this Redis would lose stock.
+        ConfigurationError: this Redis would lose stock, or this Postgres has a schema from the future.
     """
     keeper = Keeper(engine)
     signal.signal(signal.SIGTERM, keeper.stop)
     signal.signal(signal.SIGINT, keeper.stop)
     while not keeper.stopping:
         try:
-            check(engine.store.redis)
+            check(engine.watch.redis)
+            database.migrate(engine.database)
         except StoreUnavailable as error:
-            log.warning("waiting_for_redis", error=str(error))
-            keeper.rest(WAIT_FOR_REDIS_SECONDS)
+            log.warning("waiting", error=str(error))
+            keeper.rest(WAIT_SECONDS)
         else:
             keeper.run()

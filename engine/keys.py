@@ -4,7 +4,8 @@ All keys of a partition share one hash tag, so that a basket is one atomic scrip
 
 | key                          | type   | holds                                                                     |
 |------------------------------|--------|---------------------------------------------------------------------------|
-| `stk:{p0}:meta`              | hash   | layout, gate, epoch, seq, clock_ms, selling_paused, selling_reason        |
+| `stk:{p0}:meta`              | hash   | layout, gate, gate_reason, gate_token, restoring, run_id, epoch, seq,     |
+|                              |        | full_seq, clock_ms, selling_paused, selling_reason                        |
 | `stk:{p0}:skus`              | zset   | every SKU by name, score 0                                                |
 | `stk:{p0}:sku:<sku>`         | hash   | available, reserved, allocated, on_hand, next_release_ms, name,           |
 |                              |        | limit_per_customer, sale_starts_ms, sale_ends_ms, paused                  |
@@ -17,10 +18,12 @@ All keys of a partition share one hash tag, so that a basket is one atomic scrip
 | `stk:{p0}:op:<id>`           | string | fingerprint and answer of a call that must not happen twice; 24 h         |
 | `stk:{p0}:checkout:<cart>`   | string | id of the latest reservation made from this cart; 24 h                    |
 | `stk:{p0}:ledger`            | stream | one event per change, entry id `<epoch>-<seq>`                            |
-| `stk:{p0}:keeper`            | string | name of a keeper that is alive; 3 s                                       |
+| `stk:{p0}:keeper`            | string | name of the keeper that leads; 3 s                                        |
 | `stk:cart:{<id>}`            | hash   | created_ms, user (once bound), sku:<sku> -> units, bought:<reservation>;  |
 |                              |        | outside the partitions, because a cart never touches stock; 7 days        |
 
+`gate` is `open` on a server whose `run_id:master_replid` is the `run_id` in meta: then what is here was compared with the ledger in Postgres.
+`full_seq` is where `seq` stops as long as Postgres doesn't take events.
 `lines` is text: `sku=quantity sku=quantity`. Times are milliseconds since 1970 by the clock of Redis.
 `next_release_ms` is never later than the earliest deadline among the live holds of the SKU; it may be earlier.
 """

@@ -1,18 +1,132 @@
-"""The ledger as Redis holds it: every change of stock, in order, one event each."""
+"""The ledger in Postgres: rows and their hashes, the audit, the story of one reservation or SKU."""
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from engine.store import Store
-from engine.values import Event
+import orjson
+
+from engine.database import Connection, Database
+from engine.errors import LedgerBroken
+from engine.values import Event, unpacked
 
 ENTRY_ID = re.compile(r"\d{1,18}-\d{1,18}")
 """`<epoch>-<seq>`, what a page ends at."""
 
-SCANNED = 10_000
-"""Events looked at, at most, for one page of a filtered listing."""
+TIME = re.compile(r"0|[1-9][0-9]{0,17}")
+"""Written as Postgres writes it, so that the hash of the row is that of the event."""
+
+LINE = re.compile(r"\S+=-?[0-9]{1,18}")
+
+FIELDS = (
+    "op",
+    "at_ms",
+    "actor",
+    "user",
+    "reservation_id",
+    "lines",
+    "deadline_ms",
+    "payment_id",
+    "reason",
+    "request_id",
+    "detail",
+    "counted",
+    "operation",
+)
+"""Of an event in the stream, in the order in which they are hashed."""
+
+RAW_FIELDS = tuple(name.encode() for name in FIELDS)
+
+COLUMNS = (
+    "epoch, seq, op, at_ms, actor, user_name, reservation_id, lines, deadline_ms, payment_id, reason, request_id, detail, "
+    "counted, operation"
+)
+PAGE = 5_000
+
+EVENTS = f"""
+    SELECT {COLUMNS}, payload_hash, chain_hash, skus FROM ledger
+    WHERE partition = %s AND (epoch, seq) > (%s, %s) AND (epoch, seq) <= (%s, %s) ORDER BY epoch, seq LIMIT %s
+"""  # noqa: S608
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far the ledger goes. Nothing is in it yet where `seq` is 0."""
+
+    epoch: int = 0
+    seq: int = 0
+    payload_hash: bytes = b""
+    chain_hash: bytes = b""
+
+    @property
+    def entry_id(self) -> str:
+        return f"{self.epoch}-{self.seq}"
+
+    @property
+    def chain(self) -> str:
+        """What an `open` event has as its detail, if it goes on from here."""
+        return f"{self.entry_id} {self.chain_hash.hex()}" if self.seq else ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An event as the stream has it; `fields` in the order of `FIELDS`, `counted` None in events of the first version."""
+
+    epoch: int
+    seq: int
+    fields: tuple[str | None, ...]
+
+    @property
+    def op(self) -> str | None:
+        return self.fields[0]
+
+    @property
+    def detail(self) -> str | None:
+        return self.fields[10]
+
+    @property
+    def payload_hash(self) -> bytes:
+        return hashlib.sha256(orjson.dumps([self.epoch, self.seq, *self.fields])).digest()
+
+    def row(self) -> list[object]:
+        """The values of `COLUMNS`. Raises ValueError if it isn't an event of ours."""
+        values: list[object] = list(self.fields)
+        if None in values[:11]:
+            raise ValueError("a field is missing")
+        at_ms, lines, deadline_ms = str(values[1]), str(values[5]), str(values[6])
+        if not (TIME.fullmatch(at_ms) and TIME.fullmatch(deadline_ms or "0")):
+            raise ValueError("a time is no number")
+        if not all(LINE.fullmatch(word) for word in lines.split()):
+            raise ValueError("a line has no number")
+        values[1], values[6] = int(at_ms), int(deadline_ms) if deadline_ms else None
+        return [self.epoch, self.seq, *values]
+
+    @property
+    def skus(self) -> list[str]:
+        return [word.rpartition("=")[0] for word in (self.fields[5] or "").split()]
+
+
+def entry_of(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:
+    """An entry as the stream holds it.
+
+    Postgres can't keep a NUL and Redis takes any byte, so what isn't text is shown as an escape, here as everywhere.
+    """
+    epoch, _, seq = entry_id.partition(b"-")
+    found = map(fields.get, RAW_FIELDS)
+    texts = [None if text is None else _text(text) for text in found]
+    return Entry(int(epoch), int(seq), (*texts[:12], texts[12] or ""))
+
+
+def _text(raw: bytes) -> str:
+    text = raw.decode(errors="backslashreplace")
+    return text.replace("\x00", "\\x00") if "\x00" in text else text
+
+
+def chained(before: bytes, payload_hash: bytes) -> bytes:
+    return hashlib.sha256(before + payload_hash).digest()
 
 
 @dataclass(frozen=True)
@@ -24,36 +138,158 @@ class Filter:
     user: str = ""
     op: str = ""
 
-    def matches(self, event: Event) -> bool:
-        return (
-            self.reservation_id in ("", event.reservation_id)
-            and self.user in ("", event.user)
-            and self.op in ("", event.op)
-            and (not self.sku or any(line.sku == self.sku for line in event.lines))
-        )
+    def where(self) -> tuple[str, list[object]]:
+        wanted = {"reservation_id": self.reservation_id, "user_name": self.user, "op": self.op}
+        clauses: list[str] = ["partition = %s"]
+        values: list[object] = []
+        for column, value in wanted.items():
+            if value:
+                clauses.append(f"{column} = %s")
+                values.append(value)
+        if self.sku:
+            clauses.append("skus @> ARRAY[%s::text]")
+            values.append(self.sku)
+        return " AND ".join(clauses), values
 
 
 class Ledger:
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    """Reads of the record. What Redis has that Postgres lacks is not in it."""
+
+    def __init__(self, database: Database, partition: str) -> None:
+        self._database = database
+        self._partition = partition
 
     def page(self, wanted: Filter, after: str, limit: int) -> tuple[list[Event], str]:
         """Events in order, after the entry id given ('' for the first).
 
-        Returns: at most `limit` events, and the entry id to go on after, '' at the end. A page may hold fewer than
-        `limit` and yet have a next one: it stops after `SCANNED` events that don't match.
+        Returns: at most `limit` events, and the entry id to go on after, '' at the end.
         """
-        found: list[Event] = []
-        position, looked_at = after or "-", 0
-        while looked_at < SCANNED:
-            page = self._store.events(position, 1_000)
-            for event in page:
-                position = f"{event.epoch}-{event.seq}"
-                if wanted.matches(event):
-                    found.append(event)
-                if len(found) == limit:
-                    return found, position
-            looked_at += len(page)
-            if len(page) < 1_000:
-                return found, ""
-        return found, position
+        epoch, _, seq = (after or "0-0").partition("-")
+        where, values = wanted.where()
+        query = f"SELECT {COLUMNS} FROM ledger WHERE {where} AND (epoch, seq) > (%s, %s) ORDER BY epoch, seq LIMIT %s"  # noqa: S608
+        arguments = [self._partition, *values, int(epoch), int(seq), limit + 1]
+        rows = self._database.run(lambda connection: connection.execute(query, arguments).fetchall())
+        found = [event_of(row) for row in rows[:limit]]
+        return found, f"{found[-1].epoch}-{found[-1].seq}" if len(rows) > limit else ""
+
+    def has(self, epoch: int, seq: int) -> bool:
+        query = "SELECT 1 FROM ledger WHERE (partition, epoch, seq) = (%s, %s, %s)"
+        arguments = [self._partition, epoch, seq]
+        return self._database.run(lambda connection: connection.execute(query, arguments).fetchone()) is not None
+
+    def record(self, reservation_id: str) -> dict[str, str] | None:
+        """The hash of a reservation, as the projection has it."""
+        return self._database.run(lambda connection: record(connection, self._partition, reservation_id))
+
+
+def record(connection: Connection, partition: str, reservation_id: str) -> dict[str, str] | None:
+    """The hash of a reservation, as the projection has it."""
+    query = "SELECT record FROM reservations WHERE (partition, id) = (%s, %s)"
+    row = connection.execute(query, [partition, reservation_id]).fetchone()
+    return row[0] if row else None
+
+
+def position(connection: Connection, partition: str, *, lock: bool = False) -> Position:
+    """How far the ledger goes. With `lock` nobody else appends until the transaction ends."""
+    query = "SELECT epoch, seq, payload_hash, chain_hash FROM ledger_position WHERE partition = %s"
+    row = connection.execute(query + (" FOR UPDATE" if lock else ""), [partition]).fetchone()
+    return Position(*row) if row else Position()
+
+
+def begin(connection: Connection, partition: str, epoch: int) -> None:
+    """Note the epoch in which an empty ledger begins, so that no other Redis ever has the same."""
+    query = "UPDATE ledger_position SET epoch = %s WHERE partition = %s AND seq = 0"
+    connection.execute(query, [epoch, partition])
+
+
+def at(connection: Connection, partition: str, epoch: int, seq: int) -> Position:
+    """The position of one event; where `seq` is 0, the beginning.
+
+    Raises:
+        LedgerBroken: Postgres doesn't have it.
+    """
+    if seq == 0:
+        return Position()
+    query = "SELECT epoch, seq, payload_hash, chain_hash FROM ledger WHERE (partition, epoch, seq) = (%s, %s, %s)"
+    row = connection.execute(query, [partition, epoch, seq]).fetchone()
+    if row is None:
+        raise LedgerBroken("ledger_gap", f"Postgres has no event {epoch}-{seq}")
+    return Position(*row)
+
+
+def hashes(connection: Connection, partition: str, entries: Sequence[Entry]) -> dict[int, tuple[int, bytes]]:
+    """Epoch and payload hash that Postgres has, by seq, in the place of these events."""
+    if not entries:
+        return {}
+    seqs, epochs = [entry.seq for entry in entries], {entry.epoch for entry in entries}
+    newest = position(connection, partition).epoch
+    epochs |= set(range(min(epochs), newest + 1))
+    query = (
+        "SELECT epoch, seq, payload_hash FROM ledger WHERE partition = %s AND epoch = ANY(%s) AND seq BETWEEN %s AND %s"
+    )
+    rows = connection.execute(query, [partition, list(epochs), min(seqs), max(seqs)]).fetchall()
+    return {seq: (epoch, payload_hash) for epoch, seq, payload_hash in rows}
+
+
+def compare(connection: Connection, partition: str, entries: Sequence[Entry]) -> None:
+    """Make sure that Postgres has nothing else in the place of one of these events.
+
+    Raises:
+        LedgerBroken: it has.
+    """
+    known = hashes(connection, partition, entries)
+    for entry in entries:
+        if entry.seq in known and known[entry.seq] != (entry.epoch, entry.payload_hash):
+            raise LedgerBroken("ledger_conflict", f"Event {entry.epoch}-{entry.seq} in Redis isn't the one in Postgres")
+
+
+def events(connection: Connection, partition: str, after: Position, upto: Position) -> Iterator[list[Event]]:
+    """Events after one position up to another, page by page, the hash chain checked on the way.
+
+    Raises:
+        LedgerBroken: a row was changed or is missing.
+    """
+    position = after
+    while position.seq < upto.seq:
+        values = [partition, position.epoch, position.seq, upto.epoch, upto.seq, PAGE]
+        rows = connection.execute(EVENTS, values).fetchall()
+        if not rows:
+            raise LedgerBroken("ledger_gap", f"Postgres has no event after {position.entry_id}")
+        for row in rows:
+            position = _followed(position, row)
+        yield [event_of(row) for row in rows]
+
+
+def _followed(before: Position, row: Sequence[object]) -> Position:
+    epoch, seq, *values = row[:15]
+    texts = [None if value is None else str(value) for value in values]
+    texts[6] = texts[6] or ""
+    entry = Entry(int(str(epoch)), int(str(seq)), tuple(texts))
+    payload_hash = entry.payload_hash
+    if seq != before.seq + 1:
+        raise LedgerBroken("ledger_gap", f"Postgres has no event between {before.entry_id} and {epoch}-{seq}")
+    if payload_hash != row[15] or chained(before.chain_hash, payload_hash) != row[16] or entry.skus != row[17]:
+        raise LedgerBroken("ledger_changed", f"Event {epoch}-{seq} in Postgres isn't what was written")
+    return Position(int(str(epoch)), before.seq + 1, payload_hash, chained(before.chain_hash, payload_hash))
+
+
+def event_of(row: Sequence[object]) -> Event:
+    epoch, seq, op, at_ms, actor, user, reservation_id, lines, deadline_ms, *rest = row[:15]
+    payment_id, reason, request_id, detail, counted, operation = (None if text is None else str(text) for text in rest)
+    return Event(
+        epoch=int(str(epoch)),
+        seq=int(str(seq)),
+        at_ms=int(str(at_ms)),
+        op=str(op),
+        actor=str(actor),
+        user=str(user),
+        reservation_id=str(reservation_id),
+        lines=unpacked(str(lines)),
+        deadline_ms=int(str(deadline_ms or 0)),
+        payment_id=payment_id or "",
+        reason=reason or "",
+        request_id=request_id or "",
+        detail=detail or "",
+        counted=counted,
+        operation=operation or "",
+    )

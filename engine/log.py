@@ -9,6 +9,8 @@ import structlog
 
 
 def configure() -> None:
+    # What it says of a Postgres that is away we say ourselves.
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -7,21 +7,22 @@ from dataclasses import replace
 
 from engine.errors import NotFound
 from engine.ids import once
+from engine.records import Records
 from engine.replies import OrderChanged
 from engine.scripts import Scripts
 from engine.states import State
-from engine.store import Record, Store
+from engine.store import Record
 from engine.values import Line, Operation, Order, Origin, summed, unpacked
 
 
 class Orders:
-    def __init__(self, store: Store, scripts: Scripts) -> None:
-        self._store = store
+    def __init__(self, records: Records, scripts: Scripts) -> None:
+        self._records = records
         self._scripts = scripts
 
     def get(self, order_id: str, user: str | None) -> Order:
         """Raises: NotFound: unknown, not paid, or not `user`'s (None: anybody's will do)."""
-        order = order_of(self._record(order_id))
+        order = order_of(_paid(self._records.find(order_id)))
         if user not in (None, order.user):
             raise NotFound("No such order")
         return order
@@ -32,7 +33,7 @@ class Orders:
         Raises:
             InvalidTransition: the order is cancelled.
         """
-        record = self._record(order_id)
+        record = _paid(self._records.at_hand(order_id))
         return _changed(record, self._scripts.fulfil(record, origin, operation))
 
     def cancel(self, order_id: str, origin: Origin, reason: str, lines: Sequence[Line], operation: Operation) -> Order:
@@ -42,14 +43,14 @@ class Orders:
             InvalidTransition: the order is fulfilled.
             ValidationFailed: fewer units are left in the order than `lines` names.
         """
-        record = self._record(order_id)
+        record = _paid(self._records.at_hand(order_id))
         return _changed(record, self._scripts.cancel(record, origin, reason, summed(lines), once(operation)))
 
-    def _record(self, order_id: str) -> Record:
-        record = self._store.record(order_id)
-        if record is None or "payment_id" not in record.fields:
-            raise NotFound("No such order")
-        return record
+
+def _paid(record: Record | None) -> Record:
+    if record is None or "payment_id" not in record.fields:
+        raise NotFound("No such order")
+    return record
 
 
 def paid(record: Record) -> Order | None:

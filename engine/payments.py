@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import structlog
 
+from engine.durable import Durability
 from engine.errors import AlreadyCommitted, RefundRequired
 from engine.reservations import Reservations
 from engine.scripts import Scripts
@@ -29,8 +30,9 @@ class Outcome(StrEnum):
 
 
 class Payments:
-    def __init__(self, scripts: Scripts, reservations: Reservations) -> None:
+    def __init__(self, scripts: Scripts, durability: Durability, reservations: Reservations) -> None:
         self._scripts = scripts
+        self._durability = durability
         self._reservations = reservations
 
     def take(self, event: str, reservation_id: str, payment_id: str, origin: Origin) -> Outcome:
@@ -56,8 +58,9 @@ class Payments:
         except RefundRequired:
             return Outcome.REFUND_REQUIRED
         except AlreadyCommitted:
-            refund = self._scripts.refund(reservation_id, origin, payment_id)
-            return Outcome.REFUND_REQUIRED if refund else Outcome.COMMITTED
+            noted = self._scripts.refund(reservation_id, origin, payment_id)
+            self._durability.wait(noted.epoch, noted.seq)
+            return Outcome.REFUND_REQUIRED if noted.required else Outcome.COMMITTED
         return Outcome.COMMITTED
 
     def _canceled(self, reservation_id: str, origin: Origin) -> Outcome:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -68,9 +68,31 @@ class Extended:
 
 @dataclass(frozen=True)
 class Committed:
+    """`epoch` and `seq`: once the ledger is in Postgres up to there, the answer is durable. So in the next two."""
+
     committed_ms: int
     late: bool
+    epoch: int
+    seq: int
     replayed: bool
+
+
+@dataclass(frozen=True)
+class Refundable:
+    """The hold had ended and these units are gone."""
+
+    lines: tuple[MissingLine, ...]
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What is on record about a second payment: `required`, that it must be given back."""
+
+    required: bool
+    epoch: int
+    seq: int
 
 
 @dataclass(frozen=True)
@@ -124,6 +146,22 @@ def refuse(reply: Reply) -> NoReturn:
         case [status, *_]:
             raise REFUSALS[status]
     raise AssertionError(reply)
+
+
+def done(reply: Reply, wanted: str) -> None:
+    """Take the answer of a script that works on the gate. Raises StoreUnavailable: somebody else has taken over."""
+    match reply:
+        case ["layout_unknown", layout]:
+            raise errors.ConfigurationError(f"Redis has layout {layout}, which another version has written")
+        case ["taken_over" | "ahead", *_]:
+            raise errors.StoreUnavailable("Somebody else has taken over the recovery")
+        case [status, *_]:
+            assert status == wanted, reply
+
+
+def flat(fields: Mapping[str, str]) -> list[str | int]:
+    """A hash as arguments: field, value, field, value …"""
+    return [word for pair in fields.items() for word in pair]
 
 
 def fields_of(values: Sequence[str]) -> dict[str, str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from engine.errors import EngineError, IdempotencyKeyReused, Inconsistent, LinesUnavailable, NotFound
+from engine.durable import Durability
+from engine.errors import EngineError, IdempotencyKeyReused, Inconsistent, LinesUnavailable, NotFound, RefundRequired
 from engine.expiry import ACTOR, Expiry
 from engine.ids import DerivedIds, once, random_id
-from engine.replies import Claim, Due, Moved, Refused, Reserved
+from engine.records import Records
+from engine.replies import Claim, Due, Moved, Refundable, Refused, Reserved
 from engine.scripts import Scripts
 from engine.states import State, Verdict
 from engine.store import Record, Store
@@ -16,9 +18,20 @@ from engine.values import Line, LineVerdict, Operation, Order, Origin, Reservati
 
 
 class Reservations:
-    def __init__(self, store: Store, scripts: Scripts, expiry: Expiry, ids: DerivedIds, retain_ms: int) -> None:
+    def __init__(
+        self,
+        store: Store,
+        scripts: Scripts,
+        records: Records,
+        durability: Durability,
+        expiry: Expiry,
+        ids: DerivedIds,
+        retain_ms: int,
+    ) -> None:
         self._store = store
         self._scripts = scripts
+        self._records = records
+        self._durability = durability
         self._expiry = expiry
         self._ids = ids
         self._retain_ms = retain_ms
@@ -162,7 +175,7 @@ class Reservations:
             ReservationExpired: its time has run out.
             InvalidTransition: it isn't a hold any more.
         """
-        record = self._record(reservation_id, origin.user)
+        record = self._owned(self._records.at_hand(reservation_id), origin.user)
         extended = self._scripts.extend(record, origin, hold_seconds * 1000, once(operation))
         held = replace(_reservation(record), state=State.RESERVED, deadline_ms=extended.deadline_ms)
         return replace(held, replayed=extended.replayed)
@@ -173,7 +186,7 @@ class Reservations:
         Raises:
             AlreadyCommitted: it is paid for.
         """
-        record = self._record(reservation_id, None if anybody else origin.user)
+        record = self._owned(self._records.at_hand(reservation_id), None if anybody else origin.user)
         state = self._scripts.release(record, origin, reason)
         while isinstance(state, Due):
             if {"inconsistent", "wrong_keys"} & set(
@@ -186,18 +199,25 @@ class Reservations:
     def commit(self, reservation_id: str, origin: Origin, payment_id: str, operation: Operation) -> Order:
         """Turn the hold into an order. The same payment id again gives the same answer. Its cart, if any, is emptied.
 
+        Either answer is given once the ledger says so in Postgres. If it can't, that doesn't undo what Redis decided:
+        the repeat of the call gets the answer then.
+
         Whether the hold still lives is decided by the clock of Redis. If not, the stock is taken again if it's free.
 
         Raises:
             AlreadyCommitted: by another payment.
             RefundRequired: the hold had ended and its stock is gone; that is on record, and final for this payment.
+            StoreUnavailable: Postgres doesn't have it yet.
         """
-        record = self._record(reservation_id, None)
+        record = self._owned(self._records.at_hand(reservation_id), None)
         settled = False
         while isinstance(reply := self._scripts.commit(record, origin, payment_id, settled, operation), Due):
             if settled:
                 raise Inconsistent("The hold is due, but refuses to end")
             settled = not self._expiry.settle(record.skus, reply.now_ms, origin.request_id)
+        self._durability.wait(reply.epoch, reply.seq)
+        if isinstance(reply, Refundable):
+            raise RefundRequired(reply.lines)
         order = Order(
             id=record.id,
             user=record.fields["user"],
@@ -213,7 +233,9 @@ class Reservations:
         return order
 
     def _record(self, reservation_id: str, user: str | None) -> Record:
-        record = self._store.record(reservation_id)
+        return self._owned(self._records.find(reservation_id), user)
+
+    def _owned(self, record: Record | None, user: str | None) -> Record:
         if record is None or user not in (None, record.fields["user"]):
             raise NotFound("No such reservation")
         return record

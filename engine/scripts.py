@@ -5,15 +5,18 @@ Every script is atomic, checks everything before it writes, and gives the same a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
 
 from redis import Redis
 from redis.commands.core import Script
+from redis.exceptions import ReadOnlyError
 
 from engine import errors
 from engine.config import Settings
 from engine.keys import LAYOUT, Keys
+from engine.ledger import Position
 from engine.limits import MOST_LINES, MOST_ON_HAND
 from engine.replies import (
     Claim,
@@ -21,16 +24,21 @@ from engine.replies import (
     Due,
     Extended,
     Moved,
+    Noted,
     OrderChanged,
+    Refundable,
     Refused,
     Reply,
     Reserved,
+    done,
     fields_of,
+    flat,
     missing_lines,
     refuse,
     reserved,
     reserved_or_error,
 )
+from engine.restoring import Restoring
 from engine.states import State
 from engine.store import Record, answering, sku_from
 from engine.values import Line, Operation, Order, Origin, Sku, unpacked
@@ -45,14 +53,42 @@ class Scripts:
         self._settings = settings
         self._scripts: dict[str, Script] = {name: redis.register_script(source) for name, source in sources()}
 
-    def open(self) -> str:
-        """Make an empty store ready to sell.
+    def close(self, token: str, reason: str, restoring: bool = False) -> None:
+        """Shut the gate. `restoring`: meta is forgotten, because everything comes back from the ledger."""
+        done(self._run("close", [self._keys.meta], [LAYOUT, token, reason, int(restoring)]), "shut")
 
-        Returns: `opened`, `open` or `closed` if it was so before, `not_empty`, or `layout_unknown`.
+    def open(
+        self,
+        token: str,
+        run_id: str,
+        epoch: int,
+        reached: Position,
+        clock_ms: int,
+        reason: str,
+        selling: Mapping[str, str],
+    ) -> None:
+        """Certify the server and open the gate that `token` has closed.
+
+        Raises:
+            StoreUnavailable: somebody else has taken over, or Redis has events after `reached`.
         """
-        keys = self._keys
-        reply = self._run("open", [keys.meta, keys.ledger, keys.deadlines, keys.skus], [LAYOUT])
-        return str(reply[1]) if reply[0] == "ready" else str(reply[0])
+        arguments: Words = [LAYOUT, token, run_id, epoch, reached.seq, reached.chain, clock_ms, "keeper", reason]
+        arguments += [selling.get("selling_paused", ""), selling.get("selling_reason", "")]
+        done(self._run("open", [self._keys.meta, self._keys.ledger], arguments), "opened")
+
+    def restore(self, token: str, pipelined: int) -> Restoring:
+        return Restoring(self._redis, self._keys, self._scripts["restore"], token, pipelined)
+
+    def recall(self, reservation_id: str, record: Mapping[str, str]) -> None:
+        """Bring a record back that Redis has let go; one that is there stays as it is."""
+        keys = [self._keys.meta, self._keys.reservation(reservation_id)]
+        reply = self._run("recall", keys, [self._settings.retain_ms, *flat(record)])
+        if reply == ["closed"]:
+            refuse(reply)
+
+    def trim(self, reached: Position, keep: int, most: int) -> None:
+        """Let events go that Postgres has; a closed gate leaves them."""
+        self._run("trim", [self._keys.meta, self._keys.ledger], [reached.epoch, reached.seq, keep, most])
 
     def reserve(self, claim: Claim) -> Reserved | Refused | Moved:
         keys, arguments = self._reserve_call(claim)
@@ -60,7 +96,7 @@ class Scripts:
 
     def reserve_all(self, claims: Sequence[Claim]) -> list[Reserved | Refused | Moved | errors.EngineError]:
         """Each claim on its own, all of them in one round trip."""
-        with answering():
+        with self._answering():
             pipe = self._redis.pipeline(transaction=False)
             for claim in claims:
                 keys, arguments = self._reserve_call(claim)
@@ -124,7 +160,7 @@ class Scripts:
         """
         if not holds:
             return []
-        with answering():
+        with self._answering():
             pipe = self._redis.pipeline(transaction=False)
             for reservation_id, skus in holds:
                 arguments: Words = [reservation_id, origin.actor, origin.request_id, self._settings.retain_ms]
@@ -137,20 +173,20 @@ class Scripts:
 
     def commit(
         self, record: Record, origin: Origin, payment_id: str, settled: bool, operation: Operation
-    ) -> Committed | Due:
+    ) -> Committed | Refundable | Due:
         keys = [self._keys.meta, self._keys.ledger, *self._keys.hold(record.id), self._keys.operation(operation.id)]
         keys += self._keys.skus_and_buyers(record.skus)
         arguments: Words = [record.id, payment_id, origin.actor, origin.request_id, int(settled)]
         arguments += [operation.fingerprint, self._settings.retain_ms]
         match self._run("commit", keys, arguments):
-            case ["committed", committed_ms, late]:
-                return Committed(committed_ms, bool(late), replayed=False)
-            case ["replayed", "committed", committed_ms, late]:
-                return Committed(committed_ms, bool(late), replayed=True)
+            case ["committed", committed_ms, late, epoch, seq]:
+                return Committed(committed_ms, bool(late), epoch, seq, replayed=False)
+            case ["replayed", epoch, seq, "committed", committed_ms, late]:
+                return Committed(committed_ms, bool(late), epoch, seq, replayed=True)
             case ["due", now_ms]:
                 return Due(now_ms)
-            case ["refund_required", missing]:
-                raise errors.RefundRequired(tuple(missing_lines(missing)))
+            case ["refund_required", missing, epoch, seq]:
+                return Refundable(tuple(missing_lines(missing)), epoch, seq)
             case reply:
                 refuse(reply)
 
@@ -247,17 +283,15 @@ class Scripts:
         if reply != ["set"]:
             refuse(reply)
 
-    def refund(self, order_id: str, origin: Origin, payment_id: str) -> bool:
+    def refund(self, order_id: str, origin: Origin, payment_id: str) -> Noted:
         """Put on record that a payment must be given back, because another one has paid for the order.
 
-        Returns: False if it is this payment that has paid for it, after all.
+        Not required if it is this payment that has paid for it, after all.
         """
         keys = [self._keys.meta, self._keys.ledger, self._keys.reservation(order_id)]
         match self._run("refund", keys, [order_id, payment_id, origin.actor, origin.request_id]):
-            case ["refund_required"]:
-                return True
-            case ["committed"]:
-                return False
+            case ["refund_required" | "committed" as status, epoch, seq]:
+                return Noted(status == "refund_required", epoch, seq)
             case reply:
                 refuse(reply)
 
@@ -290,9 +324,20 @@ class Scripts:
         return hold + self._keys.skus_and_buyers(skus)
 
     def _run(self, name: str, keys: list[str], arguments: Sequence[str | int]) -> Reply:
-        with answering():
+        with self._answering():
             reply: Reply = self._scripts[name](keys, arguments)
         return reply
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """As `answering`; a server that has become a replica is connected to anew, which certifies it anew."""
+        try:
+            with answering():
+                yield
+        except errors.StoreUnavailable as error:
+            if isinstance(error.__cause__, ReadOnlyError):
+                self._redis.connection_pool.disconnect()
+            raise
 
 
 def sources() -> list[tuple[str, str]]:

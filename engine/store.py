@@ -24,25 +24,58 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from engine.config import Settings
-from engine.errors import ConfigurationError, Inconsistent, StoreUnavailable
+from engine.errors import Closed, ConfigurationError, Inconsistent, StoreUnavailable
 from engine.keys import Keys
+from engine.ledger import Entry, entry_of
 from engine.values import Event, Line, Operation, Sku, unpacked
 
 RETRIES = 2
 """Of a call without an answer. Safe, because every script gives the same answer when it runs twice."""
 
+RAW: dict[str, Any] = {"NEVER_DECODE": True}
+"""What is written into a stream by hand may be no text."""
+
 STOCK_FIELDS = ("available", "reserved", "next_release_ms", "paused", "sale_starts_ms", "sale_ends_ms")
 
 
-def client(settings: Settings) -> Redis:
-    """A pooled client, safe to share between threads, not between processes."""
+class NotCertified(RedisError):
+    """The server that was connected to isn't the one that was compared with the ledger."""
+
+
+def client(settings: Settings, *, certified: bool = False) -> Redis:
+    """A pooled client, safe to share between threads, not between processes.
+
+    `certified`: every connection makes sure that its server was compared with the ledger since it started, so that
+    nobody sells from a Redis that has lost something. Who looks or mends does without.
+    """
     return Redis.from_url(
         settings.redis_url,
         decode_responses=True,
         socket_timeout=settings.redis_timeout_ms / 1000,
         socket_connect_timeout=settings.redis_timeout_ms / 1000,
         retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.2), RETRIES),
+        redis_connect_func=_make_sure if certified else None,
     )
+
+
+def _make_sure(connection: Any) -> None:
+    """Compare the server's run_id with the certified one, on a connection that has just been made."""
+    connection.on_connect()
+    connection.send_command("HGET", Keys().meta, "run_id")
+    certified = connection.read_response()
+    connection.send_command("INFO", "server", "replication")
+    if not certified or _run(connection.read_response()) != certified:
+        raise NotCertified
+
+
+def _run(info: str | bytes) -> str:
+    """What tells this run of this server from any other, out of the text of INFO.
+
+    Its run_id changes with each start. A server that was a replica in between keeps that, but has another master_replid.
+    """
+    text = info.decode() if isinstance(info, bytes) else info
+    fields = dict(line.partition(":")[::2] for line in text.splitlines())
+    return f"{fields.get('run_id', '')}:{fields.get('master_replid', '')}"
 
 
 CANT_NOW = (
@@ -71,6 +104,8 @@ def answering() -> Iterator[None]:
         if "XADD" in said:
             raise Inconsistent("The ledger is ahead of its counter; nothing was changed") from error
         raise
+    except NotCertified as error:
+        raise Closed("This Redis has not been compared with the ledger yet") from error
     except RedisError as error:
         raise StoreUnavailable("Redis can't answer now") from error
 
@@ -152,6 +187,19 @@ class Store:
         with answering():
             fields: dict[str, str] = self.redis.hgetall(self.keys.meta)
         return fields
+
+    def head(self) -> tuple[dict[str, str], str]:
+        """Meta and, at the same moment, the id of the stream's last event, '' if there is none."""
+        while True:
+            with answering():
+                # Not as a transaction, which would decode what somebody may have written by hand.
+                pipe = self.redis.pipeline(transaction=False)
+                pipe.hget(self.keys.meta, "seq")
+                pipe.execute_command("XREVRANGE", self.keys.ledger, "+", "-", "COUNT", 1, **RAW)
+                pipe.hgetall(self.keys.meta)
+                before, last, meta = pipe.execute()
+            if before == meta.get("seq"):
+                return meta, last[0][0].decode() if last else ""
 
     def record(self, reservation_id: str) -> Record | None:
         with answering():
@@ -268,9 +316,39 @@ class Store:
             known = self.redis.set(key, text, px=keep_ms, nx=True, get=True)
         return known in (None, text)
 
+    def has_stock(self) -> bool:
+        with answering():
+            return bool(self.redis.exists(self.keys.ledger, self.keys.deadlines, self.keys.skus))
+
+    def next_releases(self, skus: Sequence[str]) -> dict[str, int]:
+        """`next_release_ms` of those SKUs that have one."""
+        with answering():
+            pipe = self.redis.pipeline(transaction=False)
+            for sku in skus:
+                pipe.hget(self.keys.sku(sku), "next_release_ms")
+            return {sku: int(text) for sku, text in zip(skus, pipe.execute(), strict=True) if text}
+
     def keeper_alive(self) -> bool:
         with answering():
             return bool(self.redis.exists(self.keys.keeper))
+
+    def run_id(self) -> str:
+        """What tells the run of the server that answers from any other: see `_run`."""
+        with answering():
+            found = self.redis.info("server", "replication")
+        return f"{found['run_id']}:{found['master_replid']}"
+
+    def entries(self, first: str, limit: int) -> list[Entry]:
+        """Events of the stream from an entry id on, that one included, as they stand."""
+        with answering():
+            raw = self.redis.execute_command("XRANGE", self.keys.ledger, first, "+", "COUNT", limit, **RAW)
+            return [entry_of(entry_id, fields) for entry_id, fields in raw]
+
+    def latest_entries(self, last: str, limit: int) -> list[Entry]:
+        """Events of the stream up to an entry id, the last one first."""
+        with answering():
+            raw = self.redis.execute_command("XREVRANGE", self.keys.ledger, last, "-", "COUNT", limit, **RAW)
+            return [entry_of(entry_id, fields) for entry_id, fields in raw]
 
     def events(self, after: str, limit: int) -> list[Event]:
         """Ledger events in order, after the entry id given (`-` for the first)."""
@@ -328,4 +406,6 @@ def event_from(entry_id: str, fields: dict[str, str]) -> Event:
         reason=fields["reason"],
         request_id=fields["request_id"],
         detail=fields["detail"],
+        counted=fields.get("counted"),
+        operation=fields.get("operation", ""),
     )

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import math
 import signal
 import socket
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-import psycopg
-
-from engine import store
+from engine import database, store
 from engine.config import Settings, from_environment
 from engine.data_dir import DataDir
 from engine.embedded import Embedded
@@ -87,15 +84,7 @@ def _check(servers: Collection[Embedded], settings: Settings) -> None:
     if REDIS in servers:
         store.check(store.client(settings))
     if POSTGRES in servers:
-        _prepare_database(settings)
-
-
-def _prepare_database(settings: Settings) -> None:
-    timeout_s = math.ceil(settings.database_timeout_ms / 1000)
-    try:
-        psycopg.connect(settings.database_url, connect_timeout=timeout_s).close()
-    except psycopg.OperationalError as error:
-        raise ConfigurationError(f"Postgres can't be reached: {error}") from error
+        database.migrate(database.Database(settings))
 
 
 def _start_service(

@@ -27,6 +27,11 @@ def unpacked(text: str) -> tuple[Line, ...]:
     return tuple(Line(sku, int(quantity)) for sku, _, quantity in (word.rpartition("=") for word in text.split()))
 
 
+def packed(lines: Iterable[Line]) -> str:
+    """Lines as they stand in Redis."""
+    return " ".join(f"{line.sku}={line.quantity}" for line in lines)
+
+
 @dataclass(frozen=True)
 class Origin:
     """Who asks, and in which request. `actor` acts for `user`; for buyers both are the same."""
@@ -149,7 +154,11 @@ class Selling:
 
 @dataclass(frozen=True)
 class Event:
-    """One entry of the ledger. A recount's quantity is the change, with its sign."""
+    """One entry of the ledger. A recount's quantity is the change, with its sign.
+
+    `counted` are the SKUs whose units move in the buyer's count, space-separated; None in events of the first version.
+    `operation` is the id and the fingerprint of a call that must not happen twice.
+    """
 
     epoch: int
     seq: int
@@ -164,3 +173,5 @@ class Event:
     reason: str
     request_id: str
     detail: str
+    counted: str | None = None
+    operation: str = ""

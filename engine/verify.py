@@ -1,138 +1,150 @@
-"""The proof that the books are right: every counter compared with every reservation, and the ledger's seq without a gap."""
+"""The proof that the books are right: Redis against itself, and against the fold of the ledger in Postgres."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from engine.keys import Keys
+from engine import ledger, picture, projection, snapshots
+from engine.database import Connection, Database, answering
+from engine.errors import LedgerBroken
+from engine.fold import Fold
+from engine.ledger import Position
+from engine.picture import Picture, number
+from engine.projection import Projection
+from engine.snapshots import from_ledger
 from engine.states import State
-from engine.store import Store, answering
+from engine.store import Store
 from engine.values import unpacked
+from engine.writer import Writer
 
-CHUNK = 500
-ATTEMPTS = 5
-LONGEST_PAUSE_MS = 10_000
+CHUNK = 1_000
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was looked at, and what is off, by name. `still`: nothing changed during the walk, so the answer holds."""
+    """What was looked at, and what is off, by name. `snapshot` is the newest one that was compared, '' if there is none."""
 
     skus: int
     live: int
     orders: int
     events: int
-    still: bool
+    snapshot: str
     problems: tuple[str, ...]
 
 
-@dataclass
-class Picture:
-    """Everything that was read, between two looks at `seq`."""
+def verify(store: Store, database: Database, retain_ms: int) -> Report:
+    """Walk Redis while it works, fold the ledger from its first event, and compare; also with the newest snapshot.
 
-    meta: dict[str, str]
-    skus: dict[str, dict[str, str]] = field(default_factory=dict)
-    buyers: dict[str, dict[str, str]] = field(default_factory=dict)
-    records: dict[str, dict[str, str]] = field(default_factory=dict)
-    deadlines: dict[str, int] = field(default_factory=dict)
-    ledger: dict[str, Any] = field(default_factory=dict)
-    still: bool = False
-
-
-def verify(store: Store, pause: bool = False) -> Report:
-    """Walk the store. With `pause`, writes wait during the walk (at most 10 s), so that a busy store holds still.
-
-    Without it a walk during which stock changed is repeated a few times.
+    Raises:
+        StoreUnavailable: Redis or Postgres can't be reached.
     """
-    picture = _paused(store) if pause else _patient(store)
-    torn = sorted(name for name, record in picture.records.items() if not _readable(record))
-    for name in torn:
-        del picture.records[name]
-    problems = [
-        *(f"record: reservation {name} is torn" for name in torn),
-        *_conservation(picture),
-        *_holds(picture),
-        *_deadlines(picture),
-        *_limits(picture),
-        *_ledger(store, picture),
-    ]
-    states = Counter(record.get("state") for record in picture.records.values())
+    writer = Writer(database, store)
+    partition = store.keys.partition
+    with database.connect() as connection, answering():
+        try:
+            seen = picture.take(store, from_ledger(connection, partition, writer))
+        except LedgerBroken as broken:
+            seen = picture.take(store, lambda epoch, after, upto: ())
+            return _report(seen, "", [str(broken), *walk(store, seen)])
+        finally:
+            writer.close()
+        picture.refuse_half(seen)
+        newest = snapshots.latest(connection, partition)
+        follower = Projection(database, partition)
+        try:
+            follower.advance()
+            problems = [*walk(store, seen), *_folded(connection, store, seen, newest, retain_ms)]
+        except LedgerBroken as broken:
+            problems = [str(broken), *walk(store, seen)]
+        finally:
+            follower.close()
+    return _report(seen, f"{newest[0]}-{newest[1]}" if newest else "", problems)
+
+
+def walk(store: Store, seen: Picture) -> Iterator[str]:
+    """What is off with what Redis holds, looked at by itself."""
+    yield from (f"record: reservation {name} is torn" for name in seen.torn)
+    yield from (f"fold: {misfit}" for misfit in seen.misfits)
+    yield from _conservation(seen)
+    yield from _holds(seen)
+    yield from _deadlines(seen)
+    yield from _limits(seen)
+    yield from _stream(store, seen)
+
+
+def _report(seen: Picture, snapshot: str, problems: list[str]) -> Report:
+    states = Counter(record.get("state") for record in seen.fold.records.values())
     return Report(
-        skus=len(picture.skus),
+        skus=len(seen.fold.skus),
         live=states[State.RESERVED],
         orders=states[State.COMMITTED],
-        events=int(picture.ledger.get("length", 0)),
-        still=picture.still,
+        events=seen.seq,
+        snapshot=snapshot,
         problems=tuple(problems),
     )
 
 
-def _patient(store: Store) -> Picture:
-    for _ in range(ATTEMPTS):
-        picture = _picture(store)
-        if picture.still:
-            break
-    return picture
+def _folded(
+    connection: Connection, store: Store, seen: Picture, newest: tuple[int, int, int] | None, retain_ms: int
+) -> Iterator[str]:
+    """The fold of the whole ledger, its hash chain checked, compared with the newest snapshot and with Redis."""
+    partition = store.keys.partition
+    fold = Fold(lookup=lambda name: ledger.record(connection, partition, name))
+    begin, end = Position(), ledger.at(connection, partition, seen.epoch, seen.seq)
+    if newest and newest[1] <= end.seq:
+        begin = ledger.at(connection, partition, newest[0], newest[1])
+        yield from _fold(connection, partition, fold, Position(), begin, retain_ms)
+        held = snapshots.content(connection, partition, newest[0], newest[1])
+        for difference in picture.differences(held, fold, live_only=True):
+            yield f"snapshot {newest[0]}-{newest[1]}: {difference}"
+    yield from _fold(connection, partition, fold, begin, end, retain_ms)
+    yield from _compared(connection, store)
+    for name in seen.fold.records.keys() - fold.records.keys():
+        # Redis may keep the record of one that ended long ago, when somebody came back to it.
+        fold.records |= {name: record} if (record := ledger.record(connection, partition, name)) else {}
+    yield from picture.differences(seen.fold, fold)
+    yield from _projected(connection, partition, fold, end)
 
 
-def _paused(store: Store) -> Picture:
-    with answering():
-        store.redis.client_pause(LONGEST_PAUSE_MS, all=False)
+def _projected(connection: Connection, partition: str, fold: Fold, at: Position) -> Iterator[str]:
+    """What the projections, out of which Redis would be made anew, have otherwise than the fold."""
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        epoch, seq = projection.reached(connection, partition)
+        for page in ledger.events(connection, partition, at, ledger.at(connection, partition, epoch, seq)):
+            fold.apply_all(page)
+        books = projection.live(connection, partition, [])
+    for difference in picture.differences(books, fold, live_only=True):
+        yield f"projection: {difference.replace('fold: ', '', 1)}"
+
+
+def _compared(connection: Connection, store: Store) -> Iterator[str]:
+    """Every event that is still in the stream is the one that Postgres has."""
+    first = "-"
+    while entries := store.entries(first, CHUNK):
         try:
-            return _picture(store)
-        finally:
-            store.redis.client_unpause()
+            ledger.compare(connection, store.keys.partition, entries)
+        except LedgerBroken as broken:
+            yield str(broken)
+        first = f"({entries[-1].epoch}-{entries[-1].seq}"
 
 
-def _picture(store: Store) -> Picture:
-    redis, keys = store.redis, store.keys
-    picture = Picture(store.meta())
-    with answering():
-        found: dict[str, list[str]] = {"sku": [], "rsv": [], "buyers": []}
-        for key in set(redis.scan_iter(match=f"{_escaped(keys)}*", count=1_000)):
-            kind, _, name = key.removeprefix(keys.prefix).partition(":")
-            if kind in found:
-                found[kind].append(name)
-        picture.skus = _hashes(store, found["sku"], keys.sku)
-        picture.buyers = _hashes(store, found["buyers"], keys.buyers)
-        picture.records = _hashes(store, found["rsv"], keys.reservation)
-        scores = redis.zrange(keys.deadlines, 0, -1, withscores=True)
-        picture.deadlines = {name: int(deadline_ms) for name, deadline_ms in scores}
-        if redis.exists(keys.ledger):
-            picture.ledger = redis.xinfo_stream(keys.ledger)
-    picture.still = store.meta().get("seq") == picture.meta.get("seq")
-    return picture
+def _fold(
+    connection: Connection, partition: str, fold: Fold, begin: Position, end: Position, retain_ms: int
+) -> Iterator[str]:
+    for page in ledger.events(connection, partition, begin, end):
+        for event in page:
+            try:
+                fold.apply(event)
+            except (KeyError, ValueError) as error:
+                yield f"fold: event {event.epoch}-{event.seq} ({event.op}) can't follow the ones before it: {error}"
+        fold.forget(fold.clock_ms - retain_ms)
 
 
-def _escaped(keys: Keys) -> str:
-    return keys.prefix.replace("[", "\\[")
-
-
-def _hashes(store: Store, names: list[str], key: Callable[[str], str]) -> dict[str, dict[str, str]]:
-    hashes: dict[str, dict[str, str]] = {}
-    for at in range(0, len(names), CHUNK):
-        chunk = names[at : at + CHUNK]
-        pipe = store.redis.pipeline(transaction=False)
-        for name in chunk:
-            pipe.hgetall(key(name))
-        hashes.update((name, fields) for name, fields in zip(chunk, pipe.execute(), strict=True) if fields)
-    return hashes
-
-
-def _readable(record: dict[str, str]) -> bool:
-    try:
-        unpacked(record["lines"])
-        unpacked(record.get("cancelled", ""))
-        return int(record["deadline_ms"]) > 0 and bool(State(record["state"])) and "user" in record
-    except (KeyError, ValueError):
-        return False
-
-
-def _conservation(picture: Picture) -> Iterator[str]:
-    for sku, fields in sorted(picture.skus.items()):
+def _conservation(seen: Picture) -> Iterator[str]:
+    for sku, fields in sorted(seen.fold.skus.items()):
         try:
             available, reserved, allocated, on_hand = (
                 int(fields[name]) for name in ("available", "reserved", "allocated", "on_hand")
@@ -149,11 +161,11 @@ def _conservation(picture: Picture) -> Iterator[str]:
             )
 
 
-def _holds(picture: Picture) -> Iterator[str]:
+def _holds(seen: Picture) -> Iterator[str]:
     reserved: Counter[str] = Counter()
     allocated: Counter[str] = Counter()
     earliest: dict[str, int] = {}
-    for record in picture.records.values():
+    for record in seen.fold.records.values():
         lines = unpacked(record.get("lines", ""))
         if record.get("state") == State.RESERVED:
             for line in lines:
@@ -162,30 +174,31 @@ def _holds(picture: Picture) -> Iterator[str]:
         if record.get("state") == State.COMMITTED:
             allocated.update({line.sku: line.quantity for line in lines})
             allocated.subtract({line.sku: line.quantity for line in unpacked(record.get("cancelled", ""))})
-    for sku in sorted({*picture.skus, *reserved, *allocated}):
-        fields = picture.skus.get(sku, {})
+    for sku in sorted({*seen.fold.skus, *reserved, *allocated}):
+        fields = seen.fold.skus.get(sku, {})
         if fields.get("reserved", "0") != str(reserved[sku]):
             yield f"holds: SKU {sku} has reserved {fields.get('reserved')}, but live reservations hold {reserved[sku]}"
         if fields.get("allocated", "0") != str(allocated[sku]):
             yield f"orders: SKU {sku} has allocated {fields.get('allocated')}, but open orders have {allocated[sku]}"
-        if sku in earliest and not 0 < _number(fields.get("next_release_ms")) <= earliest[sku]:
+        bound = seen.next_release_ms.get(sku)
+        if sku in earliest and bound is not None and not 0 < number(bound) <= earliest[sku]:
             yield f"next_release: SKU {sku} has next_release_ms later than a live reservation's deadline"
 
 
-def _deadlines(picture: Picture) -> Iterator[str]:
-    live = {name: record for name, record in picture.records.items() if record.get("state") == State.RESERVED}
-    for name in sorted(live.keys() - picture.deadlines.keys()):
+def _deadlines(seen: Picture) -> Iterator[str]:
+    live = {name: record for name, record in seen.fold.records.items() if record.get("state") == State.RESERVED}
+    for name in sorted(live.keys() - seen.deadlines.keys()):
         yield f"deadlines: reservation {name} is live, but not in deadlines"
-    for name in sorted(picture.deadlines.keys() - live.keys()):
+    for name in sorted(seen.deadlines.keys() - live.keys()):
         yield f"deadlines: {name} is in deadlines, but no live reservation"
-    for name in sorted(live.keys() & picture.deadlines.keys()):
-        if live[name].get("deadline_ms") != str(picture.deadlines[name]):
-            yield f"deadlines: reservation {name} has deadline_ms {live[name].get('deadline_ms')}, deadlines has {picture.deadlines[name]}"
+    for name in sorted(live.keys() & seen.deadlines.keys()):
+        if live[name].get("deadline_ms") != str(seen.deadlines[name]):
+            yield f"deadlines: reservation {name} has deadline_ms {live[name].get('deadline_ms')}, deadlines has {seen.deadlines[name]}"
 
 
-def _limits(picture: Picture) -> Iterator[str]:
+def _limits(seen: Picture) -> Iterator[str]:
     counted: Counter[tuple[str, str]] = Counter()
-    for record in picture.records.values():
+    for record in seen.fold.records.values():
         if record.get("state") not in (State.RESERVED, State.COMMITTED):
             continue
         cancelled = {line.sku: line.quantity for line in unpacked(record.get("cancelled", ""))}
@@ -194,43 +207,27 @@ def _limits(picture: Picture) -> Iterator[str]:
             if line.sku in skus:
                 counted[line.sku, record["user"]] += line.quantity - cancelled.get(line.sku, 0)
     for (sku, user), units in sorted(counted.items()):
-        if _number(picture.buyers.get(sku, {}).get(user)) < units:
+        if number(seen.fold.buyers.get(sku, {}).get(user)) < units:
             yield f"limits: user {user} holds and bought {units} of SKU {sku}, but fewer are counted"
 
 
-def _ledger(store: Store, picture: Picture) -> Iterator[str]:
-    seq = _number(picture.meta.get("seq"))
-    if not picture.meta:
+def _stream(store: Store, seen: Picture) -> Iterator[str]:
+    """The end of the ledger that Redis still has: dense, but where a restore has gone on from Postgres, and up to seq."""
+    if not seen.meta:
         yield "meta: there is none"
-    if not picture.ledger:
-        if seq:
-            yield f"ledger: it is gone, but seq is {seq}"
         return
-    last = _seq(picture.ledger["last-generated-id"])
-    if picture.still and last != seq:
-        yield f"ledger: seq is {seq}, but the last event is {last}"
-    if picture.ledger["length"] != last:
-        yield from _gaps(store, last)
-
-
-def _gaps(store: Store, last: int) -> Iterator[str]:
-    """Every event is there from the first one on: nothing takes any out of the stream yet."""
-    expected, position = 1, "-"
-    while events := store.events(position, 1_000):
-        for event in events:
-            if event.seq != expected:
-                yield f"ledger: events {expected} to {event.seq - 1} are missing"
-            expected, position = event.seq + 1, f"{event.epoch}-{event.seq}"
-    if expected <= last:
-        yield f"ledger: events {expected} to {last} are missing"
-
-
-def _number(text: str | None) -> int:
-    """A field that should be a number: 0 if it isn't there, -1 if somebody made something else of it."""
-    if not text:
-        return 0
-    return int(text) if text.isascii() and text.isdigit() else -1
-
-
-def _seq(entry_id: str) -> int:
-    return int(entry_id.partition("-")[2])
+    seq = number(seen.meta.get("seq"))
+    expected, first = 0, "-"
+    while entries := store.entries(first, CHUNK):
+        for entry in entries:
+            if expected and entry.seq != expected and entry.op != "open":
+                yield f"ledger: events {expected} to {entry.seq - 1} are missing in Redis"
+            expected = entry.seq + 1
+        first = f"({entries[-1].epoch}-{entries[-1].seq}"
+    if expected and expected <= seq:
+        yield f"ledger: events {expected} to {seq} are missing in Redis"
+    if not expected and seq:
+        yield f"ledger: it is gone in Redis, but seq is {seq}"
+    # The stream may have grown since the picture was taken, seq in meta may not be behind it.
+    if expected - 1 > seq and expected - 1 > number(store.meta().get("seq")):
+        yield f"ledger: seq is {seq}, but the last event is {expected - 1}"

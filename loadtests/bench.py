@@ -20,6 +20,7 @@ from engine.config import from_environment
 from engine.engine import Engine, build
 from engine.errors import LinesUnavailable
 from engine.ids import fingerprint, random_id
+from engine.ledger import Position
 from engine.replies import Claim
 from engine.store import client
 from engine.values import Line, Operation, Origin
@@ -42,6 +43,7 @@ def memory(kind: str) -> None:
 def _memory(kind: str, name: str, shown: str) -> None:
     with servers.running(kind) as url:
         engine = _engine(url)
+        _open_without_a_ledger(engine)
         _stock(engine, HOLDS)
         redis = engine.store.redis
         before_bytes = redis.info("memory")["used_memory"]
@@ -82,10 +84,15 @@ class Shopper:
 
 def storm(kind: str) -> None:
     """Sell everything out to holds that fall due in the same second, and watch the units come back."""
-    with servers.running(
-        kind, "--slowlog-log-slower-than", str(SLOW_FROM_MICROSECONDS), "--slowlog-max-len", "100000"
-    ) as url:
-        engine = _engine(url)
+    slowlog = ("--slowlog-log-slower-than", str(SLOW_FROM_MICROSECONDS), "--slowlog-max-len", "100000")
+    with (
+        servers.running(kind, *slowlog) as url,
+        servers.running_postgres() as database,
+        _keeper(url, database),
+    ):
+        engine = _engine(url, database)
+        while engine.gate() != "open":
+            time.sleep(0.01)
         _stock(engine, HOLDS)
         redis = engine.store.redis
         due_ms = engine.store.now_ms() + 60_000
@@ -95,22 +102,21 @@ def storm(kind: str) -> None:
             engine.scripts.reserve(Claim(random_id(), user, (line,), hold_ms))
         assert redis.zcount(engine.store.keys.deadlines, due_ms - 1000, due_ms + 2000) == HOLDS
         redis.slowlog_reset()
-        with _keeper(url):
-            # From here on every SKU has a hold that is due, so no refusal is right.
-            _sleep_until(engine, due_ms + SKUS)
-            shopper = Shopper(_engine(url))
-            thread = threading.Thread(target=shopper.shop)
-            thread.start()
-            last_due_ms = due_ms + 1000
-            while redis.zcount(engine.store.keys.deadlines, "-inf", last_due_ms):
-                time.sleep(0.01)
-            returned_ms = engine.store.now_ms()
-            shopper.stop.set()
-            thread.join()
+        # From here on every SKU has a hold that is due, so no refusal is right.
+        _sleep_until(engine, due_ms + SKUS)
+        shopper = Shopper(_engine(url, database))
+        thread = threading.Thread(target=shopper.shop)
+        thread.start()
+        last_due_ms = due_ms + 1000
+        while redis.zcount(engine.store.keys.deadlines, "-inf", last_due_ms):
+            time.sleep(0.01)
+        returned_ms = engine.store.now_ms()
+        shopper.stop.set()
+        thread.join()
         slowest = max(
             (entry["duration"] for entry in redis.slowlog_get(100_000) if b"EVALSHA" in entry["command"]), default=0
         )
-        report = verify(engine.store)
+        report = verify(engine.store, engine.database, engine.settings.retain_ms)
         waits = sorted(shopper.waits_ms)
         served = len(waits) - shopper.refused
         print(f"{_about(redis)}, {HOLDS:,} reservations falling due within one second:")
@@ -131,11 +137,15 @@ def _milliseconds(microseconds: int) -> str:
     return f"{microseconds / 1000:6.2f}"
 
 
-def _engine(url: str) -> Engine:
-    settings = from_environment(SECRETS | {"STOCKADE_REDIS_URL": url})
-    engine = build(settings, client(settings))
-    engine.scripts.open()
-    return engine
+def _engine(url: str, database: str = "") -> Engine:
+    settings = from_environment(SECRETS | {"STOCKADE_REDIS_URL": url, "STOCKADE_DATABASE_URL": database})
+    return build(settings, client(settings))
+
+
+def _open_without_a_ledger(engine: Engine) -> None:
+    """Open a new store that nobody writes down, so that its stream stays whole and can be weighed."""
+    engine.scripts.close("bench", "new")
+    engine.scripts.open("bench", engine.store.run_id(), 1, Position(), 0, "new", {})
 
 
 def _stock(engine: Engine, units: int) -> None:
@@ -156,8 +166,8 @@ def _about(redis: Any) -> str:
 class _keeper:
     """A keeper in a process of its own, as in production."""
 
-    def __init__(self, url: str) -> None:
-        self._environment = os.environ | SECRETS | {"STOCKADE_REDIS_URL": url}
+    def __init__(self, url: str, database: str) -> None:
+        self._environment = os.environ | SECRETS | {"STOCKADE_REDIS_URL": url, "STOCKADE_DATABASE_URL": database}
 
     def __enter__(self) -> None:
         self._process = subprocess.Popen([sys.executable, "-m", "engine.cli", "keeper"], env=self._environment)

@@ -45,7 +45,7 @@ def running(kind: str, *options: str) -> Iterator[str]:
         command = [program, "--port", "0", "--unixsocket", f"{directory}/redis.sock", "--dir", directory, "--save", ""]
         process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
         try:
-            _wait(url)
+            wait_for_redis(url)
             yield url
         finally:
             process.kill()
@@ -53,24 +53,28 @@ def running(kind: str, *options: str) -> Iterator[str]:
 
 
 @contextmanager
-def running_postgres() -> Iterator[str]:
-    """Run a Postgres with an empty database, and give its URL. It is the embedded one, without care for its data."""
+def running_postgres(*, careful: bool = False) -> Iterator[str]:
+    """Run a Postgres with an empty database, and give its URL.
+
+    It is the embedded one; only if `careful` it takes care of its data as `stockade up` has it.
+    """
     with tempfile.TemporaryDirectory(prefix="stockade-server-") as directory:
         data_dir = DataDir(Path(directory))
         socket_path = data_dir.socket_path(POSTGRES.socket)
         child = POSTGRES.child(data_dir, socket_path, ())
-        child.command = [*child.command, *(word for setting in WITHOUT_CARE for word in ("-c", setting))]
+        if not careful:
+            child.command = [*child.command, *(word for setting in WITHOUT_CARE for word in ("-c", setting))]
         child.stop_signal = signal.SIGQUIT
         child.start()
         try:
-            _wait_for_postgres(POSTGRES.url(socket_path))
+            wait_for_postgres(POSTGRES.url(socket_path))
             yield POSTGRES.url(socket_path)
         finally:
             child.stop()
             data_dir.remove_socket(socket_path)
 
 
-def _wait_for_postgres(url: str) -> None:
+def wait_for_postgres(url: str) -> None:
     give_up_s = time.monotonic() + START_SECONDS
     while True:
         try:
@@ -83,7 +87,7 @@ def _wait_for_postgres(url: str) -> None:
             return
 
 
-def _wait(url: str) -> None:
+def wait_for_redis(url: str) -> None:
     give_up_s = time.monotonic() + START_SECONDS
     with Redis.from_url(url) as redis:
         while True:

@@ -41,11 +41,13 @@ local available, on_hand = counters[1] + delta, counters[2] + delta
 if available < 0 then return {'insufficient_stock', tonumber(counters[1])} end
 if on_hand > most then return {'on_hand_too_large', most} end
 local op, seq = delta > 0 and 'restock' or 'withdraw', string.format('%d', meta[3] + 1)
+local operation = string.match(operation_key, ':op:(.*)') .. ' ' .. fingerprint
 
 -- Nothing below this line can refuse.
 redis.call('XADD', ledger_key, meta[2] .. '-' .. seq, 'op', op, 'at_ms', now_ms, 'actor', actor, 'user', '',
   'reservation_id', '', 'lines', sku .. '=' .. string.format('%d', math.abs(delta)), 'deadline_ms', '', 'payment_id', '',
-  'reason', reason, 'request_id', request_id, 'detail', '')
+  'reason', reason, 'request_id', request_id, 'detail', '',
+  'counted', '', 'operation', operation)
 redis.call('HSET', meta_key, 'seq', seq, 'clock_ms', now_ms)
 redis.call('HSET', sku_key, 'available', available, 'on_hand', on_hand)
 local answer = {'adjusted', unpack(redis.call('HGETALL', sku_key))}

@@ -45,7 +45,7 @@ local record = redis.call('HMGET', reservation_key, 'state', 'user', 'lines', 'c
 if not record[5] then return {'not_found'} end
 if record[1] == 'cancelled' then return {'cancelled', record[1], record[6]} end
 if record[1] ~= 'committed' then return {'invalid_transition', record[1]} end
-local named, gone, lines, touched, cancelled, remaining = {}, {}, {}, {}, {}, 0
+local named, gone, lines, touched, cancelled, counted, remaining = {}, {}, {}, {}, {}, {}, 0
 for i = 8, #ARGV, 2 do named[ARGV[i]] = (named[ARGV[i]] or 0) + ARGV[i + 1] end
 for sku, quantity in string.gmatch(record[6] or '', '([^ =]+)=(%d+)') do gone[sku] = tonumber(quantity) end
 local prefix, at = string.sub(meta_key, 1, -5), 5
@@ -61,6 +61,7 @@ for sku, quantity in string.gmatch(record[3], '([^ =]+)=(%d+)') do
     touched[#touched + 1] = sku .. '=' .. string.format('%d', wanted)
     lines[#lines + 1] = {sku_key = KEYS[at], available = counters[1] + wanted, allocated = counters[2] - wanted,
       quantity = wanted, buyers_key = string.find(' ' .. (record[4] or '') .. ' ', ' ' .. sku .. ' ', 1, true) and KEYS[at + 1]}
+    if lines[#lines].buyers_key then counted[#counted + 1] = sku end
   end
   if quantity - left + wanted > 0 then cancelled[#cancelled + 1] = sku .. '=' .. string.format('%d', quantity - left + wanted) end
   remaining, at = remaining + left - wanted, at + 2
@@ -69,11 +70,12 @@ if next(named) then return {'not_in_order', (next(named))} end
 cancelled = table.concat(cancelled, ' ')
 local state, seq = remaining == 0 and 'cancelled' or 'committed', string.format('%d', meta[3] + 1)
 local answer = {'cancelled', state, cancelled}
+local operation = fingerprint == '' and '' or string.match(operation_key, ':op:(.*)') .. ' ' .. fingerprint
 
 -- Nothing below this line can refuse.
 redis.call('XADD', ledger_key, meta[2] .. '-' .. seq, 'op', 'cancel', 'at_ms', now_ms, 'actor', actor, 'user', record[2],
   'reservation_id', id, 'lines', table.concat(touched, ' '), 'deadline_ms', '', 'payment_id', record[5], 'reason', reason,
-  'request_id', request_id, 'detail', state)
+  'request_id', request_id, 'detail', state, 'counted', table.concat(counted, ' '), 'operation', operation)
 redis.call('HSET', meta_key, 'seq', seq, 'clock_ms', now_ms)
 for _, line in ipairs(lines) do
   redis.call('HSET', line.sku_key, 'available', line.available, 'allocated', line.allocated)

@@ -16,16 +16,18 @@
 -- Returns, in order of precedence (late is 1 if the hold had ended, else 0):
 --   {'closed'}
 --   {'idempotency_key_reused'}
---   {'replayed', 'committed', committed_ms, late}
+--   {'replayed', epoch, seq, 'committed', committed_ms, late}
 --   {'not_found'}
---   {'refund_required', lines}         said before of this payment id; lines as 'sku=requested/available ...'
+--   {'refund_required', lines, epoch, seq}   said before of this payment id; lines as 'sku=requested/available ...'
 --   {'already_committed'}              with another payment id
 --   {'due', now_ms}                    this hold's time has run out: expire it, then call again
 --   {'wrong_keys'}                     line by line with the next
 --   {'inconsistent', sku}              reserved is less than the hold; nothing written
 --   {'due', now_ms}                    expire what is due of its SKUs, then call again
---   {'refund_required', lines}
---   {'committed', committed_ms, late}  also as the repeat of the same payment id
+--   {'refund_required', lines, epoch, seq}
+--   {'committed', committed_ms, late, epoch, seq}  also as the repeat of the same payment id
+-- Epoch and seq are of an event that is no earlier than the one that recorded this: once the ledger is in Postgres up to
+-- there, the answer is durable.
 -- Writes: ledger, meta, sku, buyers, reservation, lease, deadlines, operation
 -- Emits: commit, or refund_required
 -- By hand: redis-cli --eval lua/commit.lua 'stk:{p0}:meta' 'stk:{p0}:ledger' 'stk:{p0}:deadlines' 'stk:{p0}:rsv:ID' 'stk:{p0}:lease:ID' 'stk:{p0}:op:none' 'stk:{p0}:sku:SKU' 'stk:{p0}:buyers:SKU' , ID PAYMENT ACTOR REQUEST 1 '' 0
@@ -42,14 +44,15 @@ local done = fingerprint ~= '' and redis.call('GET', operation_key)
 if done then
   local space = string.find(done, ' ', 1, true)
   if string.sub(done, 1, space - 1) ~= fingerprint then return {'idempotency_key_reused'} end
-  return {'replayed', unpack(cjson.decode(string.sub(done, space + 1)))}
+  return {'replayed', tonumber(meta[2]), tonumber(meta[3]), unpack(cjson.decode(string.sub(done, space + 1)))}
 end
 
+local epoch = tonumber(meta[2])
 local record = redis.call('HMGET', reservation_key, 'state', 'user', 'lines', 'deadline_ms', 'counted', 'payment_id',
   'committed_ms', 'late', 'refund:' .. payment_id)
 if not record[1] then return {'not_found'} end
-if record[6] == payment_id then return {'committed', tonumber(record[7]), tonumber(record[8])} end
-if record[9] then return {'refund_required', record[9]} end
+if record[6] == payment_id then return {'committed', tonumber(record[7]), tonumber(record[8]), epoch, tonumber(meta[3])} end
+if record[9] then return {'refund_required', record[9], epoch, tonumber(meta[3])} end
 if record[6] then return {'already_committed'} end
 local live, prefix, lines, due, missing = record[1] == 'reserved', string.sub(meta_key, 1, -5), {}, false, {}
 if live and now_ms >= tonumber(record[4]) then return {'due', now_ms} end
@@ -71,16 +74,19 @@ for sku, quantity in string.gmatch(record[3], '([^ =]+)=(%d+)') do
 end
 if due and not settled then return {'due', now_ms} end
 local refund, seq = table.concat(missing, ' '), string.format('%d', meta[3] + 1)
+counted = string.match(counted, '^%s*(.-)%s*$')
 local op, late = #missing > 0 and 'refund_required' or 'commit', live and 0 or 1
+local operation = (fingerprint == '' or #missing > 0) and '' or string.match(operation_key, ':op:(.*)') .. ' ' .. fingerprint
 
 -- Nothing below this line can refuse.
 redis.call('XADD', ledger_key, meta[2] .. '-' .. seq, 'op', op, 'at_ms', now_ms, 'actor', actor, 'user', record[2],
   'reservation_id', id, 'lines', record[3], 'deadline_ms', '', 'payment_id', payment_id, 'reason', '',
-  'request_id', request_id, 'detail', #missing > 0 and refund or (late == 1 and 'late' or ''))
+  'request_id', request_id, 'detail', #missing > 0 and refund or (late == 1 and 'late' or ''),
+  'counted', live and '' or counted, 'operation', operation)
 redis.call('HSET', meta_key, 'seq', seq, 'clock_ms', now_ms)
 if #missing > 0 then
   redis.call('HSET', reservation_key, 'refund:' .. payment_id, refund)
-  return {'refund_required', refund}
+  return {'refund_required', refund, epoch, tonumber(seq)}
 end
 for _, line in ipairs(lines) do
   redis.call('HSET', line.sku_key, line.from, line.left, 'allocated', line.allocated)
@@ -88,10 +94,11 @@ for _, line in ipairs(lines) do
   if line.buyers_key then redis.call('HINCRBY', line.buyers_key, record[2], line.quantity) end
 end
 redis.call('HSET', reservation_key, 'state', 'committed', 'payment_id', payment_id, 'committed_ms', now_ms, 'late', late,
-  'counted', string.match(counted, '^%s*(.-)%s*$'))
+  'counted', counted)
 redis.call('PERSIST', reservation_key)
 redis.call('DEL', lease_key)
 redis.call('ZREM', deadlines_key, id)
-local answer = {'committed', now_ms, late}
-if fingerprint ~= '' then redis.call('SET', operation_key, fingerprint .. ' ' .. cjson.encode(answer), 'PX', keep_ms) end
-return answer
+if fingerprint ~= '' then
+  redis.call('SET', operation_key, fingerprint .. ' ' .. cjson.encode({'committed', now_ms, late}), 'PX', keep_ms)
+end
+return {'committed', now_ms, late, epoch, tonumber(seq)}

@@ -61,11 +61,13 @@ if status == 'changed' and change == 0 and #different == 0 then return {status, 
 local said = {}
 for i, attribute in ipairs(different) do said[i] = attribute[1] .. '=' .. attribute[2] end
 local recount, seq = status == 'created' or change ~= 0, string.format('%d', meta[3] + 1)
+local operation = string.match(operation_key, ':op:(.*)') .. ' ' .. fingerprint
 
 -- Nothing below this line can refuse.
 redis.call('XADD', ledger_key, meta[2] .. '-' .. seq, 'op', recount and 'recount' or 'configure', 'at_ms', now_ms,
   'actor', actor, 'user', '', 'reservation_id', '', 'lines', sku .. '=' .. string.format('%d', change), 'deadline_ms', '',
-  'payment_id', '', 'reason', table.concat(said, ', '), 'request_id', request_id, 'detail', #different > 0 and cjson.encode(different) or '')
+  'payment_id', '', 'reason', table.concat(said, ', '), 'request_id', request_id, 'detail', #different > 0 and cjson.encode(different) or '',
+  'counted', '', 'operation', operation)
 redis.call('HSET', meta_key, 'seq', seq, 'clock_ms', now_ms)
 if recount then
   redis.call('HSET', sku_key, 'available', (now.available or 0) + change, 'reserved', now.reserved or 0,

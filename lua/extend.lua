@@ -1,6 +1,6 @@
 -- extend: move a live hold's deadline to now + hold_ms, never past created_ms + 900000.
 --
--- KEYS[1] meta         hash    gate, epoch, seq, clock_ms
+-- KEYS[1] meta         hash    gate, epoch, seq, clock_ms, full_seq
 -- KEYS[2] ledger       stream  one event per change, entry id <epoch>-<seq>
 -- KEYS[3] deadlines    zset    reservation id -> deadline_ms, live holds only
 -- KEYS[4] reservation  hash    the hold
@@ -12,7 +12,7 @@
 -- ARGV[5] fingerprint  of the request; '' to keep no answer
 -- ARGV[6] keep_ms      milliseconds to keep the answer
 -- Returns, in order of precedence:
---   {'closed'}
+--   {'closed'}                       also when as many events as allowed wait for Postgres
 --   {'bad_request'}                  a hold_ms that is no whole number from 1
 --   {'idempotency_key_reused'}
 --   {'replayed', 'extended', deadline_ms}
@@ -29,10 +29,11 @@ local meta_key, ledger_key, deadlines_key, reservation_key, lease_key = KEYS[1],
 local operation_key, id, actor, request_id, hold_ms = KEYS[6], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local fingerprint, keep_ms = ARGV[5], ARGV[6]
 
-local meta = redis.call('HMGET', meta_key, 'gate', 'epoch', 'seq', 'clock_ms')
+local meta = redis.call('HMGET', meta_key, 'gate', 'epoch', 'seq', 'clock_ms', 'full_seq')
 if meta[1] ~= 'open' then return {'closed'} end
 local time = redis.call('TIME')
 local now_ms = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(meta[4]))
+if tonumber(meta[3]) >= tonumber(meta[5] or math.huge) then return {'closed'} end
 if hold_ms < 1 or hold_ms % 1 ~= 0 then return {'bad_request'} end
 local done = fingerprint ~= '' and redis.call('GET', operation_key)
 if done then
@@ -54,11 +55,12 @@ end
 if #KEYS ~= 6 + skus then return {'wrong_keys'} end
 local deadline_ms = math.min(now_ms + hold_ms, record[4] + 900000)
 local seq, answer = string.format('%d', meta[3] + 1), {'extended', deadline_ms}
+local operation = fingerprint == '' and '' or string.match(operation_key, ':op:(.*)') .. ' ' .. fingerprint
 
 -- Nothing below this line can refuse.
 redis.call('XADD', ledger_key, meta[2] .. '-' .. seq, 'op', 'extend', 'at_ms', now_ms, 'actor', actor, 'user', record[2],
   'reservation_id', id, 'lines', record[3], 'deadline_ms', deadline_ms, 'payment_id', '', 'reason', '',
-  'request_id', request_id, 'detail', '')
+  'request_id', request_id, 'detail', '', 'counted', '', 'operation', operation)
 redis.call('HSET', meta_key, 'seq', seq, 'clock_ms', now_ms)
 for i = 7, #KEYS do
   local next_release_ms = redis.call('HGET', KEYS[i], 'next_release_ms')

@@ -56,11 +56,12 @@ for sku, quantity in string.gmatch(record[3], '([^ =]+)=(%d+)') do
   at = at + 1
 end
 local seq = string.format('%d', meta[3] + 1)
+local operation = fingerprint == '' and '' or string.match(operation_key, ':op:(.*)') .. ' ' .. fingerprint
 
 -- Nothing below this line can refuse.
 redis.call('XADD', ledger_key, meta[2] .. '-' .. seq, 'op', 'fulfil', 'at_ms', now_ms, 'actor', actor, 'user', record[2],
   'reservation_id', id, 'lines', table.concat(shipped, ' '), 'deadline_ms', '', 'payment_id', record[4], 'reason', '',
-  'request_id', request_id, 'detail', '')
+  'request_id', request_id, 'detail', '', 'counted', '', 'operation', operation)
 redis.call('HSET', meta_key, 'seq', seq, 'clock_ms', now_ms)
 for _, line in ipairs(lines) do
   redis.call('HSET', line.sku_key, 'allocated', line.allocated, 'on_hand', line.on_hand)

@@ -4,11 +4,11 @@
 -- KEYS[2] ledger       stream  one event per change, entry id <epoch>-<seq>
 -- KEYS[3] reservation  hash    the order
 -- ARGV[1] id  ARGV[2] payment_id  ARGV[3] actor  ARGV[4] request_id
--- Returns, in order of precedence:
+-- Returns, in order of precedence (epoch and seq as in commit.lua):
 --   {'closed'}
 --   {'not_found'}                      no such order
---   {'committed'}                      this is the very payment that it is paid for with; nothing written
---   {'refund_required'}                also when that was said before; then nothing is written
+--   {'committed', epoch, seq}          this is the very payment that it is paid for with; nothing written
+--   {'refund_required', epoch, seq}    also when that was said before; then nothing is written
 -- Writes: ledger, meta, reservation
 -- Emits: refund_required
 -- By hand: redis-cli --eval lua/refund.lua 'stk:{p0}:meta' 'stk:{p0}:ledger' 'stk:{p0}:rsv:ID' , ID PAYMENT ACTOR REQUEST
@@ -21,16 +21,17 @@ if meta[1] ~= 'open' then return {'closed'} end
 local time = redis.call('TIME')
 local now_ms = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(meta[4]))
 
+local epoch = tonumber(meta[2])
 local record = redis.call('HMGET', reservation_key, 'payment_id', 'user', 'refund:' .. payment_id)
 if not record[1] then return {'not_found'} end
-if record[1] == payment_id then return {'committed'} end
-if record[3] then return {'refund_required'} end
+if record[1] == payment_id then return {'committed', epoch, tonumber(meta[3])} end
+if record[3] then return {'refund_required', epoch, tonumber(meta[3])} end
 local seq = string.format('%d', meta[3] + 1)
 
 -- Nothing below this line can refuse.
 redis.call('XADD', ledger_key, meta[2] .. '-' .. seq, 'op', 'refund_required', 'at_ms', now_ms, 'actor', actor,
   'user', record[2], 'reservation_id', id, 'lines', '', 'deadline_ms', '', 'payment_id', payment_id,
-  'reason', 'already_committed', 'request_id', request_id, 'detail', '')
+  'reason', 'already_committed', 'request_id', request_id, 'detail', '', 'counted', '', 'operation', '')
 redis.call('HSET', meta_key, 'seq', seq, 'clock_ms', now_ms)
 redis.call('HSET', reservation_key, 'refund:' .. payment_id, '')
-return {'refund_required'}
+return {'refund_required', epoch, tonumber(seq)}

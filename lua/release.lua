@@ -49,7 +49,7 @@ local seq = string.format('%d', meta[3] + 1)
 -- Nothing below this line can refuse.
 redis.call('XADD', ledger_key, meta[2] .. '-' .. seq, 'op', 'release', 'at_ms', now_ms, 'actor', actor, 'user', record[2],
   'reservation_id', id, 'lines', record[3], 'deadline_ms', '', 'payment_id', '', 'reason', reason,
-  'request_id', request_id, 'detail', '')
+  'request_id', request_id, 'detail', '', 'counted', record[5] or '', 'operation', '')
 redis.call('HSET', meta_key, 'seq', seq, 'clock_ms', now_ms)
 for _, line in ipairs(lines) do
   redis.call('HSET', line.sku_key, 'available', line.available, 'reserved', line.reserved)

@@ -1,7 +1,7 @@
 -- reserve: claim stock for one checkout, every line or none. The second checkout of a cart replaces the cart's live
 -- hold in the same step: its units count as free, its start is kept for the cap, and if the new one can't be had it stands.
 --
--- KEYS[1] meta         hash    gate, epoch, seq, clock_ms, selling_paused
+-- KEYS[1] meta         hash    gate, epoch, seq, clock_ms, selling_paused, full_seq
 -- KEYS[2] ledger       stream  one event per change, entry id <epoch>-<seq>
 -- KEYS[3] deadlines    zset    reservation id -> deadline_ms, live holds only
 -- KEYS[4] reservation  hash    the hold; if it is there already, this call is a repeat
@@ -19,7 +19,7 @@
 -- ARGV[9] retain_ms    milliseconds to keep the record of a replaced hold, and checkout
 -- ARGV[10], [12] ... sku  ARGV[11], [13] ... quantity  units; lines of one SKU are summed
 -- Returns, in order of precedence:
---   {'closed'}
+--   {'closed'}                       also when as many events as allowed wait for Postgres
 --   {'bad_request'}                  a hold_ms or quantity that is no whole number from 1
 --   {'idempotency_key_reused'}
 --   {'replayed', created_ms, first_deadline_ms}
@@ -37,13 +37,14 @@ local meta_key, ledger_key, deadlines_key, reservation_key, lease_key = KEYS[1],
 local id, user, actor, request_id, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[6]
 local hold_ms, cart, replaces, retain_ms = math.min(tonumber(ARGV[5]), 900000), ARGV[7], ARGV[8], ARGV[9]
 
-local meta = redis.call('HMGET', meta_key, 'gate', 'epoch', 'seq', 'clock_ms', 'selling_paused')
+local meta = redis.call('HMGET', meta_key, 'gate', 'epoch', 'seq', 'clock_ms', 'selling_paused', 'full_seq')
 if meta[1] ~= 'open' then return {'closed'} end
 local time = redis.call('TIME')
 local now_ms = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(meta[4]))
+if tonumber(meta[3]) >= tonumber(meta[6] or math.huge) then return {'closed'} end
 
 local lines, line_of = {}, {}
-local sound = hold_ms >= 1 and #ARGV >= 11
+local sound = hold_ms >= 1 and hold_ms % 1 == 0 and #ARGV >= 11
 for i = 10, #ARGV, 2 do
   local quantity = tonumber(ARGV[i + 1]) or 0
   sound = sound and quantity >= 1 and quantity % 1 == 0
@@ -118,16 +119,16 @@ local deadline_ms = math.min(now_ms + hold_ms, created_ms + 900000)
 -- Nothing below this line can refuse.
 
 -- Puts an event of this user into the ledger.
-local function emit(op, reservation_id, of_lines, until_ms, reason, detail)
+local function emit(op, reservation_id, of_lines, until_ms, reason, detail, counts)
   seq = seq + 1
   redis.call('XADD', ledger_key, meta[2] .. '-' .. string.format('%d', seq), 'op', op, 'at_ms', now_ms, 'actor', actor,
     'user', user, 'reservation_id', reservation_id, 'lines', of_lines, 'deadline_ms', until_ms, 'payment_id', '',
-    'reason', reason, 'request_id', request_id, 'detail', detail)
+    'reason', reason, 'request_id', request_id, 'detail', detail, 'counted', counts, 'operation', '')
 end
 
-if replaced then emit('release', replaces, old[2], '', 'replaced', '') end
+if replaced then emit('release', replaces, old[2], '', 'replaced', '', old[5] or '') end
 local detail = cart == '' and fingerprint or fingerprint .. ' ' .. cart .. ' ' .. string.format('%d', created_ms)
-emit('reserve', id, packed, deadline_ms, '', detail)
+emit('reserve', id, packed, deadline_ms, '', detail, table.concat(counted, ' '))
 redis.call('HSET', meta_key, 'seq', string.format('%d', seq), 'clock_ms', now_ms)
 for sku, own in pairs(given_up) do
   if own.counted > 0 and redis.call('HINCRBY', KEYS[own.at + 1], user, -own.counted) <= 0 then

@@ -8,16 +8,53 @@ import psycopg
 import pytest
 from redis import Redis
 
+from engine import database as schema
 from engine.config import Settings, from_environment
+from engine.database import Database
 from engine.engine import Engine, build
-from engine.store import client
+from engine.keys import Keys
+from engine.recovery import Recovered, Recovery
+from engine.store import Store, client
 from tests import servers
+from tests.doubles import AtOnce, StreamLedger, open_gate
+
+TABLES = (
+    *("ledger", "ledger_position", "projection_position", "reservations", "skus", "buyers", "checkouts", "answers"),
+    *("snapshots", "snapshot_entries"),
+)
 
 SECRETS = {"STOCKADE_JWT_SECRET": "a secret of the tests, long enough", "STOCKADE_WEBHOOK_SECRET": "another one"}
 
 
 def settings(redis_url: str = "redis://nowhere", **more: str) -> Settings:
     return from_environment(SECRETS | {"STOCKADE_REDIS_URL": redis_url} | more)
+
+
+def opened(given: Settings, redis: Redis) -> Engine:
+    """An engine that sells from an empty Redis, with nothing behind it."""
+    engine = build(given, redis, durability=AtOnce(), ledger=StreamLedger(given, Store(redis, Keys())))
+    open_gate(engine)
+    return engine
+
+
+@pytest.fixture(scope="session")
+def with_schema(postgres: str) -> str:
+    """The URL of a database with the schema."""
+    with psycopg.connect(postgres, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE books")
+    url = postgres.replace("/postgres?", "/books?")
+    schema.migrate(Database(settings(STOCKADE_DATABASE_URL=url)))
+    return url
+
+
+@pytest.fixture
+def books_url(with_schema: str) -> str:
+    """The URL of a database with the schema and nothing in it. Who still used it loses the connection."""
+    with psycopg.connect(with_schema, autocommit=True) as connection:
+        everybody = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+        connection.execute(f"{everybody} AND pid <> pg_backend_pid()")
+        connection.execute(f"TRUNCATE {', '.join(TABLES)}")
+    return with_schema
 
 
 @pytest.fixture
@@ -28,9 +65,7 @@ def fake_redis() -> Redis:
 @pytest.fixture
 def fake_engine(fake_redis: Redis) -> Engine:
     """An engine on fakeredis: same scripts, no server."""
-    engine = build(settings(), fake_redis)
-    assert engine.scripts.open() == "opened"
-    return engine
+    return opened(settings(), fake_redis)
 
 
 @pytest.fixture(scope="session", params=servers.KINDS)
@@ -60,7 +95,20 @@ def database(postgres: str) -> Iterator[str]:
 @pytest.fixture
 def engine(server: str) -> Engine:
     """An engine on an empty real server, one of each kind."""
-    built = build(settings(server), client(settings(server)))
-    built.store.redis.flushall()
-    assert built.scripts.open() == "opened"
-    return built
+    redis = client(settings(server))
+    redis.flushall()
+    return opened(settings(server), redis)
+
+
+@pytest.fixture
+def recorded_engine(server: str, books_url: str) -> Iterator[Engine]:
+    """An engine on an empty real server with an empty real ledger behind it; its gate was opened as a keeper does it."""
+    given = settings(server, STOCKADE_DATABASE_URL=books_url)
+    redis = client(given)
+    redis.flushall()
+    built = build(given, redis)
+    recovery = Recovery(built.database, built.store, built.scripts, given.retain_ms)
+    assert isinstance(recovery.recover(), Recovered)
+    yield built
+    recovery.writer.close()
+    recovery.projection.close()

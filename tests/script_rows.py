@@ -37,13 +37,17 @@ Step = Call | Callable[[Store], object]
 
 @dataclass(frozen=True)
 class End:
-    """`events` are those of the call: op, lines and detail."""
+    """`events` are those of the call: op, lines and detail; then counted and operation, unless both are empty.
+
+    `holds` has keys with their value and whether they are forgotten some day, None for those that are gone.
+    """
 
     counters: Mapping[str, Counters] = field(default_factory=dict)
     states: Mapping[str, str] = field(default_factory=dict)
     buyers: Mapping[str, dict[str, str]] = field(default_factory=dict)
     fields: Mapping[str, dict[str, str | None]] = field(default_factory=dict)
-    events: tuple[tuple[str, str, Any], ...] = ()
+    events: tuple[tuple[Any, ...], ...] = ()
+    holds: Mapping[str, tuple[Any, bool] | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,6 @@ class Row:
 
 def run(engine: Engine, row: Row) -> None:
     store = engine.store
-    if row.call.script == "open":
-        store.redis.flushall()
     for step in row.start:
         if isinstance(step, Call):
             perform(store, step)
@@ -83,8 +85,15 @@ def run(engine: Engine, row: Row) -> None:
     for key, fields in row.end.fields.items():
         assert {name: store.redis.hget(key, name) for name in fields} == fields
     happened = store.redis.xrange(KEYS.ledger)[earlier:]
-    assert tuple((event["op"], event["lines"], event["detail"]) for _, event in happened) == row.end.events
+    assert tuple(told(event) for _, event in happened) == row.end.events
+    after = books.dump(store.redis)
+    assert {key: after.get(key) for key in row.end.holds} == row.end.holds
     books.assert_right(engine)
+
+
+def told(event: dict[str, str]) -> tuple[str, ...]:
+    marks = (event["counted"], event["operation"])
+    return (event["op"], event["lines"], event["detail"], *(marks if any(marks) else ()))
 
 
 def perform(store: Store, call: Call) -> list[Any]:
@@ -189,8 +198,35 @@ def selling(paused: int, reason: str = "fire") -> Call:
     return Call("selling", [KEYS.meta, KEYS.ledger], [paused, reason, "ops", "q"])
 
 
-def open_store(layout: int = 1) -> Call:
-    return Call("open", [KEYS.meta, KEYS.ledger, KEYS.deadlines, KEYS.skus], [layout])
+def close(restoring: int = 0, token: str = "t", layout: int = 1) -> Call:
+    return Call("close", [KEYS.meta], [layout, token, "looked at", restoring])
+
+
+def open_store(
+    seq: int = 0,
+    chain: str = "",
+    epoch: int = 1,
+    token: str = "t",
+    layout: int = 1,
+    clock_ms: int = 0,
+    selling: tuple[str, str] = ("", ""),
+) -> Call:
+    arguments: list[str | int] = [layout, token, "run", epoch, seq, chain, clock_ms, "keeper", "why", *selling]
+    return Call("open", [KEYS.meta, KEYS.ledger], arguments)
+
+
+def restore(kind: str, key: str, name: str, *words: str | int, until_ms: int = 0, token: str = "t") -> Call:
+    index = {"hold": [KEYS.deadlines, KEYS.lease(name)], "record": [KEYS.deadlines, KEYS.lease(name)]}
+    keys = [KEYS.meta, key, *index.get(kind, [KEYS.skus] if kind == "sku" else [])]
+    return Call("restore", keys, [token, kind, name, until_ms, *words])
+
+
+def recall(*words: str | int) -> Call:
+    return Call("recall", [KEYS.meta, KEYS.reservation("r1")], [DAY_MS, *words])
+
+
+def trim(seq: int = 2, epoch: int = 1, keep: int = 1_000, most: int = 10) -> Call:
+    return Call("trim", [KEYS.meta, KEYS.ledger], [epoch, seq, keep, most])
 
 
 def stock(on_hand: int, *attributes: str | int, sku: str = "a") -> Call:
@@ -205,10 +241,21 @@ def run_out(reservation_id: str = "r1") -> Step:
     return lambda store: books.run_out(store, reservation_id)
 
 
-def leave_only_the_ledger(store: Store) -> None:
-    perform(store, open_store())
-    perform(store, selling(1))
-    store.redis.delete(KEYS.meta)
+def lose(*keys: str) -> Step:
+    return lambda store: store.redis.delete(*keys)
+
+
+def forget_the_hold(store: Store) -> None:
+    """Leave nothing of hold r1 but the counters and the ledger."""
+    store.redis.delete(KEYS.reservation("r1"), KEYS.lease("r1"))
+    store.redis.zrem(KEYS.deadlines, "r1")
+
+
+def lives_again(store: Store) -> None:
+    """Take hold r1 for alive, as a Redis does that has lost the last second."""
+    store.redis.hset(KEYS.reservation("r1"), "state", "reserved")
+    store.redis.set(KEYS.lease("r1"), 1)
+    store.redis.zadd(KEYS.deadlines, {"r1": 2})
 
 
 def at(now_ms: int) -> Step:
@@ -217,6 +264,8 @@ def at(now_ms: int) -> Step:
 
 
 CLOSED = put(KEYS.meta, "gate", "closed")
+FULL = put(KEYS.meta, "full_seq", 2)
+NEARLY_FULL = put(KEYS.meta, "full_seq", 3)
 PAUSED = selling(1)
 HELD = (stock(5), reserve("a=2"))
 LIMITED = (stock(5, "limit_per_customer", 3), reserve("a=2"))
@@ -247,6 +296,16 @@ def verdict(text: str, due: int = 0) -> list[str | int | EllipsisType]:
 
 RESERVE = [
     Row("reserve is closed", (stock(5), CLOSED), reserve("a=2"), ["closed"]),
+    Row("reserve is closed when too much waits for Postgres", (*HELD, FULL), reserve("a=1", "r2"), ["closed"]),
+    Row("reserve is closed even for a repeat when too much waits", (*HELD, FULL), reserve("a=2"), ["closed"]),
+    Row("reserve is closed before it looks at units", (*HELD, FULL), reserve("a=0", "r2"), ["closed"]),
+    Row(
+        "reserve makes the last event that may wait for Postgres",
+        (*HELD, NEARLY_FULL),
+        reserve("a=1", "r2"),
+        ["reserved", ANY, ANY],
+        End({"a": (2, 3, 0, 5)}, {"r2": "reserved"}, events=(("reserve", "a=1", ""),)),
+    ),
     Row("reserve no unit", (stock(5),), reserve("a=0"), ["bad_request"]),
     Row("reserve fewer than none", (stock(5),), reserve("a=-1"), ["bad_request"]),
     Row("reserve half a unit", (stock(5),), reserve("a=1.5"), ["bad_request"]),
@@ -333,14 +392,14 @@ RESERVE = [
         LIMITED,
         reserve("a=1", "r2", request="9"),
         ["reserved", ANY, ANY],
-        End({"a": (2, 3, 0, 5)}, {"r2": "reserved"}, {"a": {"ann": "3"}}, events=(("reserve", "a=1", "9"),)),
+        End({"a": (2, 3, 0, 5)}, {"r2": "reserved"}, {"a": {"ann": "3"}}, events=(("reserve", "a=1", "9", "a", ""),)),
     ),
     Row(
         "reserve counts each user's limit alone",
         LIMITED,
         reserve("a=3", "r2", user="bob"),
         ["reserved", ANY, ANY],
-        End({"a": (0, 5, 0, 5)}, buyers={"a": {"ann": "2", "bob": "3"}}, events=(("reserve", "a=3", ""),)),
+        End({"a": (0, 5, 0, 5)}, buyers={"a": {"ann": "2", "bob": "3"}}, events=(("reserve", "a=3", "", "a", ""),)),
     ),
 ]
 
@@ -525,7 +584,7 @@ CHECK_OUT = [
             {"a": (6, 3, 0, 9)},
             {"r1": "released", "r2": "reserved"},
             {"a": {"ann": "3"}},
-            events=(("release", "a=1", ""), ("reserve", "a=2", ANY)),
+            events=(("release", "a=1", "", "a", ""), ("reserve", "a=2", ANY, "a", "")),
         ),
     ),
     Row(
@@ -536,7 +595,7 @@ CHECK_OUT = [
         End(
             {"a": (5, 0, 0, 5), "b": (4, 1, 0, 5)},
             buyers={"a": {}},
-            events=(("release", "a=2", ""), ("reserve", "b=1", ANY)),
+            events=(("release", "a=2", "", "a", ""), ("reserve", "b=1", ANY)),
         ),
     ),
     Row(
@@ -544,7 +603,11 @@ CHECK_OUT = [
         (stock(5), check_out("a=4", "r1"), configure("", "limit_per_customer", 2, operation="limit")),
         check_out("a=2", "r2", "r1", "a=4"),
         ["reserved", ANY, ANY],
-        End({"a": (3, 2, 0, 5)}, buyers={"a": {"ann": "2"}}, events=(("release", "a=4", ""), ("reserve", "a=2", ANY))),
+        End(
+            {"a": (3, 2, 0, 5)},
+            buyers={"a": {"ann": "2"}},
+            events=(("release", "a=4", ""), ("reserve", "a=2", ANY, "a", "")),
+        ),
     ),
 ]
 
@@ -553,14 +616,14 @@ REFUND = [
     Row("refund an unknown order", (stock(5),), refund("p2"), ["not_found"]),
     Row("refund a hold", HELD, refund("p2"), ["not_found"]),
     Row("refund an expired hold", EXPIRED, refund("p2"), ["not_found"]),
-    Row("refund the very payment of the order", PAID, refund("p1"), ["committed"]),
-    Row("refund the very payment of a cancelled order", CANCELLED, refund("p1"), ["committed"]),
-    Row("refund again", (*PAID, refund("p2")), refund("p2"), ["refund_required"]),
+    Row("refund the very payment of the order", PAID, refund("p1"), ["committed", 1, 3]),
+    Row("refund the very payment of a cancelled order", CANCELLED, refund("p1"), ["committed", 1, 4]),
+    Row("refund again", (*PAID, refund("p2"), adjust(1)), refund("p2"), ["refund_required", 1, 5]),
     Row(
         "refund a second payment",
         PAID,
         refund("p2"),
-        ["refund_required"],
+        ["refund_required", 1, 4],
         End(
             {"a": (3, 0, 2, 5)},
             {"r1": "committed"},
@@ -572,7 +635,7 @@ REFUND = [
         "refund a second payment of a cancelled order",
         CANCELLED,
         refund("p2"),
-        ["refund_required"],
+        ["refund_required", 1, 5],
         End({"a": (5, 0, 0, 5)}, {"r1": "cancelled"}, events=(("refund_required", "", ""),)),
     ),
 ]
@@ -648,6 +711,15 @@ EMPTY_CART = [
 
 EXTEND = [
     Row("extend is closed", (*HELD, CLOSED), extend(), ["closed"]),
+    Row("extend is closed when too much waits for Postgres", (*HELD, FULL), extend(), ["closed"]),
+    Row("extend is closed before it looks at the time", (*HELD, FULL), extend(hold_ms=0), ["closed"]),
+    Row(
+        "extend makes the last event that may wait for Postgres",
+        (*HELD, NEARLY_FULL),
+        extend(),
+        ["extended", ANY],
+        End({"a": (3, 2, 0, 5)}, events=(("extend", "a=2", ""),)),
+    ),
     Row(
         "extend with a key that came with another request",
         (*HELD, extend(request="7")),
@@ -682,7 +754,7 @@ EXTEND = [
         HELD,
         extend(hold_ms=1_000, request="7"),
         ["extended", ANY],
-        End({"a": (3, 2, 0, 5)}, {"r1": "reserved"}, events=(("extend", "a=2", ""),)),
+        End({"a": (3, 2, 0, 5)}, {"r1": "reserved"}, events=(("extend", "a=2", "", "", "o 7"),)),
     ),
 ]
 
@@ -714,7 +786,14 @@ RELEASE = [
         LIMITED,
         release(),
         ["released"],
-        End({"a": (5, 0, 0, 5)}, {"r1": "released"}, {"a": {}}, events=(("release", "a=2", ""),)),
+        End({"a": (5, 0, 0, 5)}, {"r1": "released"}, {"a": {}}, events=(("release", "a=2", "", "a", ""),)),
+    ),
+    Row(
+        "release goes on when too much waits for Postgres",
+        (*HELD, FULL),
+        release(),
+        ["released"],
+        End({"a": (5, 0, 0, 5)}, events=(("release", "a=2", ""),)),
     ),
     Row(
         "release leaves other holds alone",
@@ -725,7 +804,7 @@ RELEASE = [
             {"a": (4, 1, 0, 5)},
             {"r1": "released", "r2": "reserved"},
             {"a": {"ann": "1"}},
-            events=(("release", "a=2", ""),),
+            events=(("release", "a=2", "", "a", ""),),
         ),
     ),
 ]
@@ -775,7 +854,7 @@ EXPIRE = [
         (*LIMITED, run_out()),
         expire(),
         ["expired"],
-        End({"a": (5, 0, 0, 5)}, {"r1": "expired"}, {"a": {}}, events=(("expire", "a=2", ""),)),
+        End({"a": (5, 0, 0, 5)}, {"r1": "expired"}, {"a": {}}, events=(("expire", "a=2", "", "a", ""),)),
     ),
     Row(
         "expire gives every line back",
@@ -794,19 +873,70 @@ COMMIT = [
         commit(payment="p2", request="8"),
         ["idempotency_key_reused"],
     ),
-    Row("commit is replayed", (*HELD, commit(request="7")), commit(request="7"), ["replayed", "committed", ANY, 0]),
+    Row(
+        "commit is replayed",
+        (*HELD, commit(request="7")),
+        commit(request="7"),
+        ["replayed", 1, 3, "committed", ANY, 0],
+    ),
+    Row(
+        "commit is replayed, and says how far the ledger is by now",
+        (*HELD, commit(request="7"), adjust(1, operation="p")),
+        commit(request="7"),
+        ["replayed", 1, 4, "committed", ANY, 0],
+    ),
+    Row(
+        "commit goes on when too much waits for Postgres",
+        (*HELD, FULL),
+        commit(request="7"),
+        ["committed", ANY, 0, 1, 3],
+        End({"a": (3, 0, 2, 5)}, events=(("commit", "a=2", "", "", "o 7"),)),
+    ),
+    Row(
+        "commit in a later epoch",
+        (*HELD, close(), open_store(2, "1-2 abc", 2)),
+        commit(),
+        ["committed", ANY, 0, 2, 4],
+        End({"a": (3, 0, 2, 5)}, events=(("commit", "a=2", ""),)),
+    ),
+    Row(
+        "commit after expiry with stock and a key",
+        EXPIRED,
+        commit(request="7"),
+        ["committed", ANY, 1, 1, 4],
+        End({"a": (3, 0, 2, 5)}, events=(("commit", "a=2", "late", "", "o 7"),)),
+    ),
+    Row(
+        "commit after expiry counts what has a limit by now",
+        (*EXPIRED, configure("", "limit_per_customer", 3, operation="limit")),
+        commit(),
+        ["committed", ANY, 1, 1, 5],
+        End(
+            {"a": (3, 0, 2, 5)},
+            buyers={"a": {"ann": "2"}},
+            fields={KEYS.reservation("r1"): {"counted": "a"}},
+            events=(("commit", "a=2", "late", "a", ""),),
+        ),
+    ),
+    Row(
+        "commit a key's payment without stock: no answer is kept",
+        TAKEN,
+        commit(request="7"),
+        ["refund_required", "a=2/1", 1, 5],
+        End({"a": (1, 4, 0, 5)}, events=(("refund_required", "a=2", "a=2/1"),), holds={KEYS.operation("o"): None}),
+    ),
     Row("commit an unknown hold", (stock(5),), commit(), ["not_found"]),
     Row("commit with another payment", PAID, commit(payment="p2"), ["already_committed"]),
-    Row("commit again", PAID, commit(), ["committed", ANY, 0]),
-    Row("commit again after it was cancelled", CANCELLED, commit(), ["committed", ANY, 0]),
-    Row("commit again after it was fulfilled", FULFILLED, commit(), ["committed", ANY, 0]),
-    Row("commit again after a late payment", (*EXPIRED, commit()), commit(), ["committed", ANY, 1]),
-    Row("commit a refunded payment", REFUNDED, commit(), ["refund_required", "a=2/1"]),
+    Row("commit again", PAID, commit(), ["committed", ANY, 0, 1, ANY]),
+    Row("commit again after it was cancelled", CANCELLED, commit(), ["committed", ANY, 0, 1, ANY]),
+    Row("commit again after it was fulfilled", FULFILLED, commit(), ["committed", ANY, 0, 1, ANY]),
+    Row("commit again after a late payment", (*EXPIRED, commit()), commit(), ["committed", ANY, 1, 1, ANY]),
+    Row("commit a refunded payment", REFUNDED, commit(), ["refund_required", "a=2/1", 1, ANY]),
     Row(
         "commit a refunded payment though stock is back",
         (*REFUNDED, release("a=4", "r2")),
         commit(),
-        ["refund_required", "a=2/1"],
+        ["refund_required", "a=2/1", 1, ANY],
     ),
     Row("commit with the keys of another SKU", HELD, commit("b=2"), ["wrong_keys"]),
     Row("commit a dead hold with the keys of another SKU", EXPIRED, commit("b=2"), ["wrong_keys"]),
@@ -818,28 +948,28 @@ COMMIT = [
         "commit after expiry without stock",
         TAKEN,
         commit(settled=0),
-        ["refund_required", "a=2/1"],
+        ["refund_required", "a=2/1", 1, ANY],
         End({"a": (1, 4, 0, 5)}, {"r1": "expired"}, events=(("refund_required", "a=2", "a=2/1"),)),
     ),
     Row(
         "commit another payment after a refund",
         REFUNDED,
         commit(payment="p2"),
-        ["refund_required", "a=2/1"],
+        ["refund_required", "a=2/1", 1, ANY],
         End({"a": (1, 4, 0, 5)}, {"r1": "expired"}, events=(("refund_required", "a=2", "a=2/1"),)),
     ),
     Row(
         "commit another payment when stock is back",
         (*REFUNDED, release("a=4", "r2")),
         commit(payment="p2"),
-        ["committed", ANY, 1],
+        ["committed", ANY, 1, 1, ANY],
         End({"a": (3, 0, 2, 5)}, {"r1": "committed"}, events=(("commit", "a=2", "late"),)),
     ),
     Row(
         "commit after expiry needs every line",
         (*TWO_LINES, run_out(), expire("a=2 b=1"), reserve("b=5", "r2")),
         commit("a=2 b=1"),
-        ["refund_required", "b=1/0"],
+        ["refund_required", "b=1/0", 1, ANY],
         End(
             {"a": (5, 0, 0, 5), "b": (0, 5, 0, 5)},
             {"r1": "expired"},
@@ -850,28 +980,30 @@ COMMIT = [
         "commit a hold",
         LIMITED,
         commit(),
-        ["committed", ANY, 0],
+        ["committed", ANY, 0, 1, ANY],
         End({"a": (3, 0, 2, 5)}, {"r1": "committed"}, {"a": {"ann": "2"}}, events=(("commit", "a=2", ""),)),
     ),
     Row(
         "commit a hold while selling is paused",
         (*HELD, PAUSED),
         commit(),
-        ["committed", ANY, 0],
+        ["committed", ANY, 0, 1, ANY],
         End({"a": (3, 0, 2, 5)}, {"r1": "committed"}, events=(("commit", "a=2", ""),)),
     ),
     Row(
         "commit after expiry with stock",
         (*LIMITED, run_out(), expire()),
         commit(settled=0),
-        ["committed", ANY, 1],
-        End({"a": (3, 0, 2, 5)}, {"r1": "committed"}, {"a": {"ann": "2"}}, events=(("commit", "a=2", "late"),)),
+        ["committed", ANY, 1, 1, ANY],
+        End(
+            {"a": (3, 0, 2, 5)}, {"r1": "committed"}, {"a": {"ann": "2"}}, events=(("commit", "a=2", "late", "a", ""),)
+        ),
     ),
     Row(
         "commit after release with stock",
         RELEASED,
         commit(settled=0),
-        ["committed", ANY, 1],
+        ["committed", ANY, 1, 1, ANY],
         End({"a": (3, 0, 2, 5)}, {"r1": "committed"}, events=(("commit", "a=2", "late"),)),
     ),
 ]
@@ -906,14 +1038,19 @@ CANCEL = [
         (*LIMITED, commit()),
         cancel(),
         ["cancelled", "cancelled", "a=2"],
-        End({"a": (5, 0, 0, 5)}, {"r1": "cancelled"}, {"a": {}}, events=(("cancel", "a=2", "cancelled"),)),
+        End({"a": (5, 0, 0, 5)}, {"r1": "cancelled"}, {"a": {}}, events=(("cancel", "a=2", "cancelled", "a", ""),)),
     ),
     Row(
         "cancel a part",
         (*LIMITED, commit()),
         cancel(what="a=1"),
         ["cancelled", "committed", "a=1"],
-        End({"a": (4, 0, 1, 5)}, {"r1": "committed"}, {"a": {"ann": "1"}}, events=(("cancel", "a=1", "committed"),)),
+        End(
+            {"a": (4, 0, 1, 5)},
+            {"r1": "committed"},
+            {"a": {"ann": "1"}},
+            events=(("cancel", "a=1", "committed", "a", ""),),
+        ),
     ),
     Row(
         "cancel one line of two",
@@ -927,7 +1064,11 @@ CANCEL = [
         (*TWO_PAID, cancel("a=2 b=1", what="a=1")),
         cancel("a=2 b=1", request="7"),
         ["cancelled", "cancelled", "a=2 b=1"],
-        End({"a": (5, 0, 0, 5), "b": (5, 0, 0, 5)}, {"r1": "cancelled"}, events=(("cancel", "a=1 b=1", "cancelled"),)),
+        End(
+            {"a": (5, 0, 0, 5), "b": (5, 0, 0, 5)},
+            {"r1": "cancelled"},
+            events=(("cancel", "a=1 b=1", "cancelled", "", "o 7"),),
+        ),
     ),
 ]
 
@@ -950,9 +1091,9 @@ FULFIL = [
     Row(
         "fulfil an order",
         (*LIMITED, commit()),
-        fulfil(),
+        fulfil(request="7"),
         ["fulfilled", ""],
-        End({"a": (3, 0, 0, 3)}, {"r1": "fulfilled"}, {"a": {"ann": "2"}}, events=(("fulfil", "a=2", ""),)),
+        End({"a": (3, 0, 0, 3)}, {"r1": "fulfilled"}, {"a": {"ann": "2"}}, events=(("fulfil", "a=2", "", "", "o 7"),)),
     ),
     Row(
         "fulfil what a cancellation left",
@@ -980,14 +1121,14 @@ ADJUST = [
         HELD,
         adjust(95),
         ["adjusted", ...],
-        End({"a": (98, 2, 0, 100)}, events=(("restock", "a=95", ""),)),
+        End({"a": (98, 2, 0, 100)}, events=(("restock", "a=95", "", "", "o f"),)),
     ),
     Row(
         "adjust down to nothing",
         HELD,
         adjust(-3),
         ["adjusted", ...],
-        End({"a": (0, 2, 0, 2)}, events=(("withdraw", "a=3", ""),)),
+        End({"a": (0, 2, 0, 2)}, events=(("withdraw", "a=3", "", "", "o f"),)),
     ),
 ]
 
@@ -1026,21 +1167,25 @@ CONFIGURE = [
         (),
         configure(5, "name", "A"),
         ["created", ...],
-        End({"a": (5, 0, 0, 5)}, fields={KEYS.sku("a"): {"name": "A"}}, events=(("recount", "a=5", '[["name","A"]]'),)),
+        End(
+            {"a": (5, 0, 0, 5)},
+            fields={KEYS.sku("a"): {"name": "A"}},
+            events=(("recount", "a=5", '[["name","A"]]', "", "o f"),),
+        ),
     ),
     Row(
         "configure a new SKU without stock",
         (),
         configure(""),
         ["created", ...],
-        End({"a": (0, 0, 0, 0)}, events=(("recount", "a=0", ""),)),
+        End({"a": (0, 0, 0, 0)}, events=(("recount", "a=0", "", "", "o f"),)),
     ),
     Row(
         "configure a recount down to the claims",
         HELD,
         configure(2),
         ["changed", ...],
-        End({"a": (0, 2, 0, 2)}, {"r1": "reserved"}, events=(("recount", "a=-3", ""),)),
+        End({"a": (0, 2, 0, 2)}, {"r1": "reserved"}, events=(("recount", "a=-3", "", "", "o f"),)),
     ),
     Row(
         "configure attributes alone",
@@ -1050,7 +1195,7 @@ CONFIGURE = [
         End(
             {"a": (5, 0, 0, 5)},
             fields={KEYS.sku("a"): {"name": None, "paused": "1", "limit_per_customer": "2"}},
-            events=(("configure", "a=0", ANY),),
+            events=(("configure", "a=0", ANY, "", "o f"),),
         ),
     ),
 ]
@@ -1075,25 +1220,288 @@ SELLING = [
     ),
 ]
 
+CLOSE = [
+    Row("close a store of another layout", (put(KEYS.meta, "layout", 2),), close(), ["layout_unknown", "2"]),
+    Row("close again", (close(),), close(), ["shut"]),
+    Row(
+        "close an open store",
+        (stock(5),),
+        close(),
+        ["shut"],
+        End(
+            {"a": (5, 0, 0, 5)},
+            fields={KEYS.meta: {"gate": "closed", "gate_token": "t", "gate_reason": "looked at", "restoring": None}},
+        ),
+    ),
+    Row(
+        "close what somebody else has closed",
+        (stock(5), close(token="other")),
+        close(),
+        ["shut"],
+        End(fields={KEYS.meta: {"gate": "closed", "gate_token": "t"}}),
+    ),
+    Row(
+        "close a store without a layout",
+        (lose(KEYS.meta),),
+        close(),
+        ["shut"],
+        End(holds={KEYS.meta: ({"gate": "closed", "gate_token": "t", "gate_reason": "looked at"}, False)}),
+    ),
+    Row(
+        "close forgets everything in meta that comes back from the ledger",
+        (selling(1), lose(KEYS.ledger)),
+        close(restoring=1),
+        ["shut"],
+        End(
+            holds={
+                KEYS.meta: (
+                    {
+                        "layout": "1",
+                        "restoring": "1",
+                        "gate": "closed",
+                        "gate_token": "t",
+                        "gate_reason": "looked at",
+                    },
+                    False,
+                )
+            }
+        ),
+    ),
+]
+
 OPEN = [
-    Row("open a store of another layout", (put(KEYS.meta, "layout", 2),), open_store(), ["layout_unknown", "2"]),
-    Row("open an open store", (open_store(),), open_store(), ["ready", "open"]),
-    Row("open a closed store", (open_store(), CLOSED), open_store(), ["ready", "closed"]),
-    Row("open a store without a gate", (put(KEYS.meta, "layout", 1),), open_store(), ["ready", "closed"]),
-    *(
-        Row(f"open stock without meta, {key.rpartition(':')[2]} left", (step,), open_store(), ["not_empty"])
-        for key, step in {
-            KEYS.ledger: leave_only_the_ledger,
-            KEYS.deadlines: lambda store: store.redis.zadd(KEYS.deadlines, {"r1": 1}),
-            KEYS.skus: lambda store: store.redis.zadd(KEYS.skus, {"a": 0}),
-        }.items()
+    Row(
+        "open a store of another layout",
+        (put(KEYS.meta, "layout", 2),),
+        open_store(),
+        ["layout_unknown", "2"],
+    ),
+    Row(
+        "open a store of another layout that somebody else has closed",
+        (close(token="other"), put(KEYS.meta, "layout", 2)),
+        open_store(),
+        ["layout_unknown", "2"],
+    ),
+    Row("open an open store", (), open_store(), ["taken_over"]),
+    Row("open a store again", (close(), open_store()), open_store(), ["taken_over"]),
+    Row("open what was not closed", (lose(KEYS.meta),), open_store(), ["taken_over"]),
+    Row("open what somebody else has closed since", (close(), close(token="other")), open_store(), ["taken_over"]),
+    Row(
+        "open what is ahead, though somebody else has closed it",
+        (stock(5), close(token="other")),
+        open_store(),
+        ["taken_over"],
+    ),
+    Row(
+        "open a store that has events which Postgres lacks", (*HELD, close()), open_store(1, "1-1 abc", 2), ["ahead", 2]
     ),
     Row(
         "open an empty store",
-        (),
+        (lose(KEYS.meta), close()),
         open_store(),
-        ["opened"],
-        End(fields={KEYS.meta: {"gate": "open", "epoch": "1", "seq": "0", "layout": "1"}}),
+        ["opened", 1, 0],
+        End(
+            fields={
+                KEYS.meta: {
+                    "gate": "open",
+                    "run_id": "run",
+                    "epoch": "1",
+                    "seq": "0",
+                    "layout": "1",
+                    "gate_token": None,
+                    "gate_reason": None,
+                }
+            }
+        ),
+    ),
+    Row(
+        "open with a new epoch, which the ledger has as an event",
+        (*HELD, FULL, close()),
+        open_store(2, "1-2 abc", 2),
+        ["opened", 2, 3],
+        End(
+            {"a": (3, 2, 0, 5)},
+            {"r1": "reserved"},
+            fields={KEYS.meta: {"gate": "open", "epoch": "2", "seq": "3", "full_seq": None, "gate_token": None}},
+            events=(("open", "", "1-2 abc"),),
+        ),
+    ),
+    Row(
+        "open a store that was made anew from the ledger",
+        (close(restoring=1),),
+        open_store(0, "", 3, clock_ms=FAR_MS),
+        ["opened", 3, 0],
+        End(fields={KEYS.meta: {"epoch": "3", "seq": "0", "clock_ms": str(FAR_MS), "restoring": None}}),
+    ),
+    Row(
+        "open never sets the clock back",
+        (at(FAR_MS), close()),
+        open_store(clock_ms=FAR_MS - 1),
+        ["opened", 1, 0],
+        End(fields={KEYS.meta: {"clock_ms": str(FAR_MS)}}),
+    ),
+    Row(
+        "open with the global stop on",
+        (close(),),
+        open_store(selling=("1", "fire")),
+        ["opened", 1, 0],
+        End(fields={KEYS.meta: {"selling_paused": "1", "selling_reason": "fire"}}),
+    ),
+    Row(
+        "open without the global stop that was on here",
+        (selling(1), close()),
+        open_store(1, "1-1 abc", 2, selling=("", "out")),
+        ["opened", 2, 2],
+        End(
+            fields={KEYS.meta: {"selling_paused": None, "selling_reason": "out"}},
+            events=(("open", "", "1-1 abc"),),
+        ),
+    ),
+]
+
+R1 = ("state", "reserved", "user", "ann", "lines", "a=2", "created_ms", FAR_MS, "deadline_ms", FAR_MS + 900_000)
+DEAD = ("state", "expired", "user", "ann", "lines", "a=2", "created_ms", 1, "deadline_ms", 2)
+SKU = ("available", 3, "reserved", 2, "allocated", 0, "on_hand", 5, "next_release_ms", FAR_MS + 900_000)
+
+
+def text_of(*words: str | int) -> dict[str, str]:
+    return {str(name): str(value) for name, value in zip(words[::2], words[1::2], strict=True)}
+
+
+RESTORE = [
+    Row("restore while the gate is open", HELD, restore("sku", KEYS.sku("a"), "a", *SKU), ["taken_over"]),
+    Row(
+        "restore what somebody else has closed since",
+        (*HELD, close(), close(token="other")),
+        restore("sku", KEYS.sku("a"), "a", *SKU),
+        ["taken_over"],
+    ),
+    Row("restore without meta", (lose(KEYS.meta),), restore("sku", KEYS.sku("a"), "a", *SKU), ["taken_over"]),
+    Row(
+        "restore a live hold",
+        (at(FAR_MS), *HELD, forget_the_hold, close()),
+        restore("hold", KEYS.reservation("r1"), "r1", *R1, until_ms=FAR_MS + 900_000),
+        ["restored"],
+        End(
+            {"a": (3, 2, 0, 5)},
+            holds={
+                KEYS.reservation("r1"): (text_of(*R1), False),
+                KEYS.lease("r1"): ("1", True),
+                KEYS.deadlines: ([("r1", FAR_MS + 900_000)], False),
+            },
+        ),
+    ),
+    Row(
+        "restore a live hold over what was there",
+        (at(FAR_MS), *HELD, put(KEYS.reservation("r1"), "state", "released", "made", "up"), close()),
+        restore("hold", KEYS.reservation("r1"), "r1", *R1, until_ms=FAR_MS + 900_000),
+        ["restored"],
+        End({"a": (3, 2, 0, 5)}, holds={KEYS.reservation("r1"): (text_of(*R1), False)}),
+    ),
+    Row(
+        "restore an expired hold that lives here",
+        (*EXPIRED, lives_again, close()),
+        restore("record", KEYS.reservation("r1"), "r1", *DEAD, until_ms=FAR_MS),
+        ["restored"],
+        End(
+            {"a": (5, 0, 0, 5)},
+            holds={
+                KEYS.reservation("r1"): (text_of(*DEAD), True),
+                KEYS.lease("r1"): None,
+                KEYS.deadlines: None,
+            },
+        ),
+    ),
+    Row(
+        "restore an order, which stays",
+        (*PAID, forget_the_hold, close()),
+        restore("record", KEYS.reservation("r1"), "r1", "state", "committed", *R1[2:], "payment_id", "p1"),
+        ["restored"],
+        End({"a": (3, 0, 2, 5)}, {"r1": "committed"}, holds={KEYS.lease("r1"): None, KEYS.deadlines: None}),
+    ),
+    Row(
+        "restore a SKU that is gone",
+        (at(FAR_MS), *HELD, lose(KEYS.sku("a"), KEYS.skus), close()),
+        restore("sku", KEYS.sku("a"), "a", *SKU),
+        ["restored"],
+        End(
+            {"a": (3, 2, 0, 5)},
+            holds={KEYS.sku("a"): (text_of(*SKU), False), KEYS.skus: ([("a", 0)], False)},
+        ),
+    ),
+    Row(
+        "restore a SKU over one that has more fields",
+        (at(FAR_MS), *HELD, put(KEYS.sku("a"), "available", 9, "paused", 1), close()),
+        restore("sku", KEYS.sku("a"), "a", *SKU),
+        ["restored"],
+        End({"a": (3, 2, 0, 5)}, holds={KEYS.sku("a"): (text_of(*SKU), False)}),
+    ),
+    Row(
+        "restore the buyers of a SKU",
+        (*LIMITED, put(KEYS.buyers("a"), "ann", 7, "eve", 7), close()),
+        restore("hash", KEYS.buyers("a"), "a", "ann", 2),
+        ["restored"],
+        End(buyers={"a": {"ann": "2"}}),
+    ),
+    Row(
+        "restore more buyers of the same SKU",
+        (*LIMITED, close()),
+        restore("more", KEYS.buyers("a"), "a", "bob", 3),
+        ["restored"],
+        End(buyers={"a": {"ann": "2", "bob": "3"}}),
+    ),
+    Row(
+        "restore that a SKU has no buyers",
+        (stock(5), put(KEYS.buyers("a"), "ann", 7), close()),
+        restore("hash", KEYS.buyers("a"), "a"),
+        ["restored"],
+        End(holds={KEYS.buyers("a"): None}),
+    ),
+    Row(
+        "restore an answer",
+        (stock(5), close()),
+        restore("text", KEYS.operation("o"), "o", "7 [1]", until_ms=FAR_MS),
+        ["restored"],
+        End(holds={KEYS.operation("o"): ("7 [1]", True)}),
+    ),
+]
+
+RECALL = [
+    Row("recall is closed", (*EXPIRED, lose(KEYS.reservation("r1")), CLOSED), recall(*DEAD), ["closed"]),
+    Row("recall what is there behind a closed gate", (*EXPIRED, CLOSED), recall(*DEAD), ["closed"]),
+    Row("recall what is there", PAID, recall(*DEAD), ["known"]),
+    Row(
+        "recall what was let go",
+        (*EXPIRED, lose(KEYS.reservation("r1"))),
+        recall(*DEAD),
+        ["recalled"],
+        End(
+            {"a": (5, 0, 0, 5)},
+            holds={
+                KEYS.reservation("r1"): (text_of(*DEAD), True),
+                KEYS.lease("r1"): None,
+                KEYS.deadlines: None,
+            },
+        ),
+    ),
+]
+
+TRIM = [
+    Row("trim is closed", (*HELD, CLOSED), trim(), ["closed"]),
+    Row("trim what was restored since", HELD, trim(epoch=2), ["closed"]),
+    Row(
+        "trim says how far the ledger may grow",
+        HELD,
+        trim(),
+        ["trimmed", 0],
+        End({"a": (3, 2, 0, 5)}, fields={KEYS.meta: {"full_seq": "12"}}),
+    ),
+    Row(
+        "trim never lets go of the last event that Postgres has",
+        HELD,
+        trim(seq=1, keep=0),
+        ["trimmed", 0],
+        End({"a": (3, 2, 0, 5)}, fields={KEYS.meta: {"full_seq": "11"}}),
     ),
 ]
 
@@ -1110,7 +1518,11 @@ ROWS = [
     *ADJUST,
     *CONFIGURE,
     *SELLING,
+    *CLOSE,
     *OPEN,
+    *RESTORE,
+    *RECALL,
+    *TRIM,
     *PUT_LINE,
     *BIND_CART,
     *EMPTY_CART,

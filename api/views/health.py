@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -12,6 +13,8 @@ from engine.engine import Engine
 from engine.errors import StoreUnavailable
 
 blueprint = Blueprint("health", __name__)
+
+READY = {"redis": "ok", "gate": "open", "postgres": "ok", "keeper": "alive"}
 
 docs = get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "Stockade", "validatorUrl": None})
 """Browsable documentation; every asset comes from the package flask-swagger-ui."""
@@ -24,9 +27,9 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Ready means: Redis answers, the gate is open, a keeper is alive. Each is named."""
+    """Ready means: Redis and Postgres answer, the gate is open, a keeper leads. Each is named."""
     checks = readiness(current_app.extensions["stockade_engine"])
-    ready = checks == {"redis": "ok", "gate": "open", "keeper": "alive"}
+    ready = checks == READY
     return _json({"status": "ready" if ready else "not_ready", "checks": checks}, 200 if ready else 503)
 
 
@@ -36,11 +39,15 @@ def openapi() -> Response:
 
 
 def readiness(engine: Engine) -> dict[str, str]:
+    """What each check found; `gate` has the reason why it is closed, if there is one."""
+    found = {"redis": "unavailable", "gate": "unknown", "postgres": "ok", "keeper": "unknown"}
     try:
-        gate, alive = engine.store.meta().get("gate", "closed"), engine.store.keeper_alive()
+        engine.database.ping()
     except StoreUnavailable:
-        return {"redis": "unavailable", "gate": "unknown", "keeper": "unknown"}
-    return {"redis": "ok", "gate": gate, "keeper": "alive" if alive else "missing"}
+        found["postgres"] = "unavailable"
+    with suppress(StoreUnavailable):
+        found |= {"gate": engine.gate(), "keeper": "alive" if engine.watch.keeper_alive() else "missing", "redis": "ok"}
+    return found
 
 
 def _json(document: dict[str, Any], status: int) -> Response:

@@ -42,5 +42,5 @@ def put_selling(request: Request) -> Answer:
 def list_audit(request: Request) -> Answer:
     query = dict(request.query)
     after, limit = query.pop("after", ""), query.pop("limit")
-    items, position = request.engine.ledger.page(Filter(**query), after, limit)
+    items, position = request.engine.audit.page(Filter(**query), after, limit)
     return Answer({"items": items, "next": position or None})

@@ -5,6 +5,10 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from api.views.health import READY
+from engine.database import Database
+from engine.errors import StoreUnavailable
+from engine.store import Store
 from tests.api.calling import Caller, answered, dump, refused
 
 EVENT_FIELDS = {"epoch", "seq", "at", "op", "actor", "user", "reservation_id", "lines", "reason", "payment_id"}
@@ -68,9 +72,15 @@ def test_a_process_that_answers_is_healthy(guest: Caller) -> None:
     assert answered(guest.get("/healthz")) == {"status": "ok"}
 
 
-def test_ready_names_every_part_and_what_is_missing(guest: Caller, fake_redis: Redis) -> None:
+def test_ready_names_every_part_and_what_is_missing(
+    guest: Caller, fake_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The fakes stand in for the server's INFO and for Postgres.
+    monkeypatch.setattr(Store, "run_id", lambda store: "none")
+    monkeypatch.setattr(Database, "ping", lambda database: None)
     keeper, meta = "stk:{p0}:keeper", "stk:{p0}:meta"
-    ready = {"redis": "ok", "gate": "open", "keeper": "alive"}
+    ready = {"redis": "ok", "gate": "open", "postgres": "ok", "keeper": "alive"}
+    assert ready == READY
     fake_redis.set(keeper, "somewhere:1")
     assert answered(guest.get("/readyz")) == {"status": "ready", "checks": ready}
     fake_redis.delete(keeper)
@@ -78,8 +88,24 @@ def test_ready_names_every_part_and_what_is_missing(guest: Caller, fake_redis: R
     fake_redis.set(keeper, "somewhere:1")
     fake_redis.hset(meta, "gate", "closed")
     assert _not_ready(guest) == ready | {"gate": "closed"}
+    fake_redis.hset(meta, "gate_reason", "being restored from the ledger")
+    assert _not_ready(guest) == ready | {"gate": "closed: being restored from the ledger"}
+    fake_redis.hset(meta, "gate", "open")
+    assert answered(guest.get("/readyz"))["checks"] == ready
+    fake_redis.hset(meta, "run_id", "of the server before")
+    assert _not_ready(guest) == ready | {"gate": "closed: not compared with the ledger yet"}
     fake_redis.flushall()
-    assert _not_ready(guest) == {"redis": "ok", "gate": "closed", "keeper": "missing"}
+    assert _not_ready(guest) == ready | {"gate": "closed", "keeper": "missing"}
+
+
+def test_without_postgres_it_is_not_ready(guest: Caller, fake_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_answer(database: Database) -> None:
+        raise StoreUnavailable("Postgres doesn't answer in time")
+
+    monkeypatch.setattr(Store, "run_id", lambda store: "none")
+    monkeypatch.setattr(Database, "ping", no_answer)
+    fake_redis.set("stk:{p0}:keeper", "somewhere:1")
+    assert _not_ready(guest) == READY | {"postgres": "unavailable"}
 
 
 @pytest.mark.parametrize("path", ["/v1/skus/tee", "/v1/selling", "/healthz", "/v1/nothing"])

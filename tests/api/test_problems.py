@@ -47,6 +47,10 @@ CART_CALLS: list[tuple[str, str, Any]] = [
 ]
 """Carts don't touch stock, so no gate stands before them."""
 
+NO_POSTGRES = {
+    "STOCKADE_DATABASE_URL": "postgresql://ann@/stock?host=/nowhere",
+    "STOCKADE_DATABASE_TIMEOUT_MS": "100",
+}
 SECRET_WORDS = "secret-word /srv/stockade redis://10.0.0.7:6379 sqlstate"
 every_call = pytest.mark.parametrize(("method", "path", "body"), CALLS)
 
@@ -65,6 +69,7 @@ def anybody(client: FlaskClient) -> Caller:
         RedisError(SECRET_WORDS),
         errors.Inconsistent(SECRET_WORDS),
         errors.StoreUnavailable(SECRET_WORDS),
+        errors.LedgerBroken("ledger_gap", SECRET_WORDS),
         errors.Closed(SECRET_WORDS),
         UnicodeDecodeError("utf-8", b"secret-word", 0, 1, "x"),
         SystemError(),
@@ -103,7 +108,7 @@ def test_a_failure_is_logged_in_one_line_with_its_cause(
 
 @pytest.mark.parametrize(("method", "path", "body"), CALLS + CART_CALLS)
 def test_without_redis_every_route_says_so_and_when_to_come_back(method: str, path: str, body: Any) -> None:
-    nowhere = settings("unix:///nowhere/redis.sock")
+    nowhere = settings("unix:///nowhere/redis.sock", **NO_POSTGRES)
     client = create_app(build(nowhere, redis_client(nowhere))).test_client()
     response = anybody(client).send(method, path, json=body)
     problem = refused(response, 503, "store_unavailable")
@@ -113,11 +118,12 @@ def test_without_redis_every_route_says_so_and_when_to_come_back(method: str, pa
 
 
 def test_without_redis_the_process_is_healthy_but_not_ready() -> None:
-    nowhere = settings("unix:///nowhere/redis.sock")
+    nowhere = settings("unix:///nowhere/redis.sock", **NO_POSTGRES)
     client = create_app(build(nowhere, redis_client(nowhere))).test_client()
     answered(client.get("/healthz"))
     document = answered(client.get("/readyz"), 503)
-    assert document["checks"] == {"redis": "unavailable", "gate": "unknown", "keeper": "unknown"}
+    unknown = {"redis": "unavailable", "gate": "unknown", "postgres": "unavailable", "keeper": "unknown"}
+    assert document["checks"] == unknown
 
 
 @pytest.mark.parametrize("gate", ["closed", "anything else", None])

@@ -25,7 +25,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """Starts services of this test's own, and ends them after it."""
     started: list[Service] = []
 
-    def start_one(data_dir: Path | None = None, workers: int = 2) -> Service:
+    def start_one(data_dir: Path | None = None, workers: int = 1) -> Service:
         started.append(Service(data_dir or tmp_path / "data", {"STOCKADE_WORKERS": str(workers)}))
         return started[-1]
 

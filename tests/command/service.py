@@ -27,7 +27,7 @@ FAR_FUTURE_S = 4_000_000_000
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment without what a developer has set for a Stockade of their own."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("STOCKADE_")}
-    return ours | {"STOCKADE_WORKERS": "2"} | dict(more or {})
+    return ours | {"STOCKADE_WORKERS": "1"} | dict(more or {})
 
 
 def stockade(

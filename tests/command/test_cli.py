@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,8 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from engine import cli
+from engine import database as schema
 from engine.cli import main
+from engine.database import Database
 from tests.command.service import Service, fails_in_one_line, stockade
+from tests.conftest import settings
 
 HEADER = "sku,on_hand,name,limit_per_customer\n"
 
@@ -34,7 +38,7 @@ Command = Callable[..., Run]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs a command in this process, which is quicker."""
-    for name in ("STOCKADE_REDIS_URL", "STOCKADE_JWT_SECRET", "STOCKADE_DATA_DIR"):
+    for name in ("STOCKADE_REDIS_URL", "STOCKADE_DATABASE_URL", "STOCKADE_JWT_SECRET", "STOCKADE_DATA_DIR"):
         monkeypatch.delenv(name, raising=False)
 
     def run_one(*arguments: object) -> Run:
@@ -76,6 +80,7 @@ def test_every_command_has_help(words: tuple[str, ...]) -> None:
 
 def test_every_command_of_the_contract_that_is_built_is_there() -> None:
     wanted = {"up", "api", "keeper", "token", "stock", "stock load", "stock show", "verify", "redis-cli"}
+    wanted |= {"snapshot", "restore", "explain"}
     assert wanted <= {" ".join(words) for words in commands(cli.cli)}
 
 
@@ -95,6 +100,11 @@ def test_every_command_of_the_contract_that_is_built_is_there() -> None:
         ["stock", "load"],
         ["stock", "show", "--nothing"],
         ["verify", "more"],
+        ["verify", "--pause"],
+        ["snapshot", "more"],
+        ["restore", "more"],
+        ["explain"],
+        ["explain", "one", "two"],
     ],
     ids=" ".join,
 )
@@ -102,16 +112,44 @@ def test_a_wrong_command_line_is_one_line_and_exit_2(run: Command, arguments: li
     one_line(run(*arguments), 2)
 
 
-@pytest.mark.parametrize("arguments", [["stock", "show"], ["verify"], ["redis-cli", "ping"], ["keeper"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["stock", "show"],
+        ["verify"],
+        ["snapshot"],
+        ["restore"],
+        ["restore", "--dry-run"],
+        ["explain", "tee"],
+        ["redis-cli", "ping"],
+        ["keeper"],
+    ],
+    ids=" ".join,
+)
 def test_without_a_service_a_command_says_what_to_do(run: Command, tmp_path: Path, arguments: list[str]) -> None:
     line = one_line(run(*arguments, "--data-dir", tmp_path))
     assert "No service runs on" in line
     assert "stockade up" in line
 
 
-@pytest.mark.parametrize("arguments", [["stock", "show"], ["verify"], ["stock", "show", "tee"]], ids=" ".join)
-def test_a_service_that_does_not_answer_is_one_line(run: Command, tmp_path: Path, arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments", [["stock", "show"], ["stock", "show", "tee"]], ids=" ".join)
+def test_a_redis_that_does_not_answer_is_one_line(run: Command, tmp_path: Path, arguments: list[str]) -> None:
     (tmp_path / "redis.url").write_text("unix:///nowhere/redis.sock\n")
+    assert "Redis can't answer" in one_line(run(*arguments, "--data-dir", tmp_path))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["verify"], ["snapshot"], ["restore"], ["restore", "--dry-run"], ["explain", "tee"]], ids=" ".join
+)
+def test_a_redis_or_a_postgres_that_does_not_answer_is_one_line(
+    run: Command, tmp_path: Path, database: str, arguments: list[str]
+) -> None:
+    (tmp_path / "redis.url").write_text("unix:///nowhere/redis.sock\n")
+    assert "STOCKADE_DATABASE_URL must be set" in one_line(run(*arguments, "--data-dir", tmp_path))
+    (tmp_path / "postgres.url").write_text("postgresql://nobody@/stock?host=/nowhere\n")
+    assert "Postgres can't answer" in one_line(run(*arguments, "--data-dir", tmp_path))
+    (tmp_path / "postgres.url").write_text(f"{database}\n")
+    schema.migrate(Database(settings(STOCKADE_DATABASE_URL=database)))
     assert "Redis can't answer" in one_line(run(*arguments, "--data-dir", tmp_path))
 
 
@@ -251,9 +289,13 @@ def test_verify_finds_what_was_tampered_with_and_names_it(service: Service, run:
     service.call("PUT", "/v1/skus/tampered", {"on_hand": 5}, token=ops)
     good = run("verify", *where)
     assert good.code == 0, good
-    assert good.out.endswith(": 0 problems\n")
-    report = json.loads(run("verify", "--json", "--pause", *where).out)
-    assert (report["problems"], report["still"]) == ([], True)
+    assert re.fullmatch(
+        r"\d+ SKUs, \d+ live reservations, \d+ open orders, \d+ ledger events, snapshot (none|\d+-\d+): 0 problems\n",
+        good.out,
+    )
+    report = json.loads(run("verify", "--json", *where).out)
+    assert set(report) == {"skus", "live", "orders", "events", "snapshot", "problems"}
+    assert report["problems"] == []
     assert report["skus"] >= 1
     key = "stk:{p0}:sku:tampered"
     assert stockade("redis-cli", *where, "HINCRBY", key, "available", "1").stdout == "6\n"
@@ -262,7 +304,9 @@ def test_verify_finds_what_was_tampered_with_and_names_it(service: Service, run:
     assert "conservation: SKU tampered has on_hand 5" in bad.out
     bad = run("verify", "--json", *where)
     assert bad.code == 1
-    assert len(json.loads(bad.out)["problems"]) == 1
+    named = json.loads(bad.out)["problems"]
+    assert [problem.partition(":")[0] for problem in named] == ["conservation", "fold"]
+    assert "SKU tampered has available 6, the ledger says 5" in named[1]
     assert stockade("redis-cli", *where, "HINCRBY", key, "available", "-1").stdout == "5\n"
     assert run("verify", *where).code == 0
 

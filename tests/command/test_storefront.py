@@ -23,6 +23,7 @@ BETWEEN = "---- next command ----"
 CHANGING = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "TIME"),
     (r"\b[0-9A-Za-z]{22}\b", "ID"),
+    (r"snapshot \d+-\d+", "snapshot POSITION"),
 )
 """What differs from run to run."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from api.views.health import READY
 from engine.data_dir import DataDir
 from tests import servers
 from tests.command.service import ROOT, Service, environment, fails_in_one_line, family, stockade, wait_until_gone
@@ -56,6 +57,27 @@ def test_it_stops_cleanly_and_its_data_survive(start: Start) -> None:
     wait_until_gone(everybody)
     for running in (first, second):
         assert "Traceback" not in running.stderr
+
+
+def test_each_start_certifies_redis_anew_which_the_ledger_has_as_an_event(start: Start) -> None:
+    epochs = []
+    for number in range(3):
+        running = start()
+        ops = running.token("o", "ops")
+        assert running.call("PUT", f"/v1/skus/tee-{number}", {"on_hand": 5}, token=ops).status == 201
+        assert running.call("GET", "/readyz").document["checks"] == READY
+        epochs.append(_meta(running, "epoch"))
+        opened = running.call("GET", "/v1/audit?op=open", token=ops).document["items"]
+        assert [(event["epoch"], event["seq"]) for event in opened] == [(2, 2), (3, 4)][:number]
+        assert all((event["actor"], event["reason"]) == ("keeper", "nothing is missing") for event in opened)
+        assert stockade("verify", "--data-dir", running.data_dir).returncode == 0
+        assert running.stop() == 0
+    assert epochs == ["1", "2", "3"]
+
+
+def _meta(running: Service, field: str) -> str:
+    where = ("--data-dir", running.data_dir)
+    return stockade("redis-cli", *where, "HGET", "stk:{p0}:meta", field).stdout.strip()
 
 
 def test_killing_it_ends_its_parts_and_the_next_one_goes_on(start: Start) -> None:
@@ -171,11 +193,17 @@ def test_files_of_the_same_name_where_it_is_started_are_not_run(tmp_path: Path) 
 
 
 def test_a_keeper_waits_for_a_redis_that_is_not_there_yet(tmp_path: Path) -> None:
-    more = {"STOCKADE_REDIS_URL": f"unix://{tmp_path}/redis.sock", "STOCKADE_JWT_SECRET": "x" * 32}
+    more = {
+        "STOCKADE_REDIS_URL": f"unix://{tmp_path}/redis.sock",
+        "STOCKADE_DATABASE_URL": f"postgresql://nobody@/stock?host={tmp_path}",
+        "STOCKADE_JWT_SECRET": "x" * 32,
+    }
     command = [sys.executable, "-m", "engine.cli", "keeper"]
     with subprocess.Popen(command, cwd=ROOT, env=environment(more), stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert "waiting_for_redis" in process.stderr.readline()
+        said = process.stderr.readline()
+        assert "waiting" in said
+        assert "Redis can't be reached" in said
         process.terminate()
         assert process.wait(10) == 0
         process.stderr.read()

@@ -188,8 +188,8 @@ def test_one_that_was_given_is_used_and_none_is_started(database: str, tmp_path:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ("postgresql://ann:hush@127.0.0.1:1/stock", "Postgres can't be reached"),
-        ("postgresql://ann@/stock?host=/nowhere", "Postgres can't be reached"),
+        ("postgresql://ann:hush@127.0.0.1:1/stock", "Postgres can't answer now"),
+        ("postgresql://ann@/stock?host=/nowhere", "Postgres can't answer now"),
         ("mysql://ann:hush@somewhere/stock", "STOCKADE_DATABASE_URL must be postgresql://"),
     ],
     ids=["no server", "no socket", "no url"],

@@ -61,7 +61,7 @@ class Buyers:
 
 
 def test_every_part_may_be_killed_under_load_and_no_unit_is_lost_or_sold_twice(start: Callable[..., Service]) -> None:
-    service = start()
+    service = start(workers=2)
     ops = service.token("o", "ops")
     for sku in ("tee", "mug"):
         assert service.call("PUT", f"/v1/skus/{sku}", {"on_hand": ON_HAND}, token=ops).status == 201
@@ -73,6 +73,7 @@ def test_every_part_may_be_killed_under_load_and_no_unit_is_lost_or_sold_twice(s
                 ("worker", "was sent SIGKILL"),
                 ("keeper", "stockade: keeper died (killed by SIGKILL); starting it again"),
                 ("valkey", "stockade: redis died (killed by SIGKILL); starting it again"),
+                ("postgres", "stockade: postgres died (killed by SIGKILL); starting it again"),
                 ("gunicorn", "stockade: api died (killed by SIGKILL); starting it again"),
             ):
                 _some_more(buyers)
@@ -111,7 +112,7 @@ def _nothing_is_lost(service: Service, buyers: Buyers) -> None:
     verified = stockade("verify", "--json", "--data-dir", service.data_dir)
     assert verified.returncode == 0, verified
     report = json.loads(verified.stdout)
-    assert (report["live"], report["problems"], report["still"]) == (made, [], True)
+    assert (report["live"], report["problems"]) == (made, [])
 
 
 def test_requests_under_way_in_a_killed_worker_end_with_one_reservation_each(start: Callable[..., Service]) -> None:

@@ -25,9 +25,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(directory.glob("*.whl"))
 
 
-def test_the_wheel_carries_every_script_and_no_test(wheel: Path) -> None:
+def test_the_wheel_carries_every_script_and_module_and_no_test(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name for name in names if name.endswith(".lua")} == SCRIPTS
+    modules = {
+        path.relative_to(ROOT).as_posix() for package in ("api", "engine") for path in (ROOT / package).rglob("*.py")
+    }
+    assert {name for name in names if name.endswith(".py") and not name.startswith("lua/")} == modules
     assert not [name for name in names if name.startswith(("tests/", "loadtests/"))]
 
 

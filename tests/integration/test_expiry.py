@@ -17,7 +17,6 @@ from engine.store import client
 from engine.values import Operation, Origin, Reservation
 from tests import books
 from tests.books import lines, run_out
-from tests.conftest import settings
 from tests.waiting import wait_until
 
 OPS, KEEPER, SHOP = Origin("ops"), Origin("keeper"), Origin("shop")
@@ -31,11 +30,11 @@ def keepers_stop_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def keeper(server: str, sweep_interval_ms: int) -> Iterator[None]:
-    """A keeper at work in a thread, with a connection of its own."""
-    configured = replace(settings(server), sweep_interval_ms=sweep_interval_ms)
-    redis = client(configured)
-    working = Keeper(build(configured, redis))
+def keeper(engine: Engine, sweep_interval_ms: int) -> Iterator[None]:
+    """A keeper at work in a thread, with connections of its own, as the command runs it."""
+    configured = replace(engine.settings, sweep_interval_ms=sweep_interval_ms)
+    redis, watching = client(configured, certified=True), client(configured)
+    working = Keeper(build(configured, redis, watching=watching))
     thread = threading.Thread(target=working.run)
     thread.start()
     try:
@@ -44,6 +43,7 @@ def keeper(server: str, sweep_interval_ms: int) -> Iterator[None]:
         working.stop()
         thread.join(10)
         redis.close()
+        watching.close()
         assert not thread.is_alive()
 
 
@@ -60,26 +60,28 @@ def state(engine: Engine, reservation_id: str) -> str:
 
 
 def operations(engine: Engine) -> Counter[str]:
-    return Counter(event.op for event in books.events(engine.store))
+    return Counter(event.op for event in books.recorded(engine))
 
 
 def wait_until_due(engine: Engine, held: Reservation) -> None:
     wait_until(lambda: engine.store.now_ms() >= held.deadline_ms)
 
 
-def test_a_notification_alone_wakes_the_sweeper(engine: Engine, server: str) -> None:
+def test_a_notification_alone_wakes_the_sweeper(recorded_engine: Engine) -> None:
+    engine = recorded_engine
     stock(engine, "a", 5)
     redis = engine.store.redis
     redis.config_set("notify-keyspace-events", "")
-    with keeper(server, sweep_interval_ms=60_000):
+    with keeper(engine, sweep_interval_ms=60_000):
         wait_until(lambda: redis.pubsub_numsub("__keyevent@0__:expired")[0][1])
         expect_expiry_by_a_keeper(engine)
 
 
-def test_the_sweeper_works_with_notifications_switched_off(engine: Engine, server: str) -> None:
+def test_the_sweeper_works_with_notifications_switched_off(recorded_engine: Engine) -> None:
+    engine = recorded_engine
     stock(engine, "a", 5)
     redis = engine.store.redis
-    with keeper(server, sweep_interval_ms=250):
+    with keeper(engine, sweep_interval_ms=250):
         wait_until(lambda: redis.pubsub_numsub("__keyevent@0__:expired")[0][1])
         redis.config_set("notify-keyspace-events", "")
         expect_expiry_by_a_keeper(engine)
@@ -89,18 +91,21 @@ def expect_expiry_by_a_keeper(engine: Engine) -> None:
     held = hold(engine, "a=2", seconds=1)
     assert books.counters(engine.store, "a") == (3, 2, 0, 5)
     wait_until(lambda: state(engine, held.id) == "expired", 5)
-    [expired] = [event for event in books.events(engine.store) if event.op == "expire"]
+    [expired] = [event for event in books.recorded(engine) if event.op == "expire"]
     assert expired.actor == "keeper"
     assert 0 <= expired.at_ms - held.deadline_ms < 2_000
     assert books.counters(engine.store, "a") == (5, 0, 0, 5)
     books.assert_right(engine)
 
 
-def test_a_keeper_says_that_it_is_alive_and_opens_an_empty_store(engine: Engine, server: str) -> None:
+def test_a_keeper_says_that_it_is_alive_and_opens_an_empty_store(recorded_engine: Engine) -> None:
+    engine = recorded_engine
     engine.store.redis.flushall()
-    with keeper(server, 250):
+    assert engine.gate() == "closed"
+    with keeper(engine, 250):
         wait_until(engine.store.keeper_alive)
-        assert engine.store.meta()["gate"] == "open"
+        wait_until(lambda: engine.gate() == "open")
+    assert not engine.store.keeper_alive()
 
 
 def test_reserve_gets_stock_that_is_due_without_any_keeper(engine: Engine) -> None:
@@ -151,11 +156,12 @@ def test_commit_after_the_deadline_is_decided_by_the_clock_of_redis_without_any_
     books.assert_right(engine)
 
 
-def test_commit_before_the_deadline_holds_for_good(engine: Engine, server: str) -> None:
+def test_commit_before_the_deadline_holds_for_good(recorded_engine: Engine) -> None:
+    engine = recorded_engine
     stock(engine, "a", 2)
     held = hold(engine, "a=2", seconds=1)
     assert not engine.reservations.commit(held.id, SHOP, "p1", NO_KEY).late
-    with keeper(server, 10):
+    with keeper(engine, 10):
         wait_until_due(engine, held)
         wait_until(engine.store.keeper_alive)
     assert state(engine, held.id) == "committed"
@@ -213,10 +219,11 @@ def test_many_sweepers_at_once_end_each_hold_once(engine: Engine) -> None:
     books.assert_right(engine)
 
 
-def test_three_thousand_holds_that_are_due_in_the_same_second_are_all_returned(engine: Engine, server: str) -> None:
+def test_three_thousand_holds_that_are_due_in_the_same_second_are_all_returned(recorded_engine: Engine) -> None:
+    engine = recorded_engine
     stock(engine, "a", 3_000)
     deadline_ms = hold_many(engine, 3_000)
-    with keeper(server, 250):
+    with keeper(engine, 250):
         wait_until(lambda: books.counters(engine.store, "a") == (3_000, 0, 0, 3_000))
     assert engine.store.now_ms() >= deadline_ms
     assert operations(engine)["expire"] == 3_000
@@ -260,8 +267,9 @@ STUCK = {
 
 @pytest.mark.parametrize("fields", STUCK.values(), ids=STUCK)
 def test_holds_that_refuse_to_end_do_not_starve_those_behind_them(
-    engine: Engine, server: str, fields: dict[str, str]
+    recorded_engine: Engine, fields: dict[str, str]
 ) -> None:
+    engine = recorded_engine
     count = PAGE + 100
     stock(engine, "a", 5)
     keys, redis = engine.store.keys, engine.store.redis
@@ -272,7 +280,7 @@ def test_holds_that_refuse_to_end_do_not_starve_those_behind_them(
     pipe.execute()
     held = hold(engine, "a=2")
     run_out(engine.store, held.id)
-    with keeper(server, 50):
+    with keeper(engine, 50):
         wait_until(lambda: state(engine, held.id) == "expired", 5)
     assert redis.zcard(keys.deadlines) == count
     assert books.counters(engine.store, "a") == (5, 0, 0, 5)
@@ -309,13 +317,14 @@ def test_a_redis_that_takes_no_writes_is_an_outage_and_nothing_else(engine: Engi
     books.assert_right(engine)
 
 
-def test_ids_in_deadlines_without_a_hold_are_dropped(engine: Engine, server: str) -> None:
+def test_ids_in_deadlines_without_a_hold_are_dropped(recorded_engine: Engine) -> None:
+    engine = recorded_engine
     stock(engine, "a", 5)
     released = hold(engine, "a=1")
     engine.reservations.release(released.id, ANN)
     redis, deadlines = engine.store.redis, engine.store.keys.deadlines
     redis.zadd(deadlines, {"orphan": 1, released.id: 2})
-    with keeper(server, 50):
+    with keeper(engine, 50):
         wait_until(lambda: redis.zcard(deadlines) == 0, 5)
     assert operations(engine) == {"recount": 1, "reserve": 1, "release": 1}
     books.assert_right(engine)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.engine import Engine
-from tests import script_rows
+from tests import books, script_rows
 from tests.script_rows import KEYS, ROWS, SOURCES, Call, Row, Step, perform, run
 
 ROOT = Path(__file__).parents[2]
@@ -23,6 +23,7 @@ WORDS = {
     "REQUEST": "q",
     "REASON": "left",
     "PAYMENT": "p1",
+    "RUN": "none",
 }
 A_CART = (script_rows.put(KEYS.cart("r1"), "created_ms", 1),)
 
@@ -36,18 +37,22 @@ BY_HAND: dict[str, tuple[tuple[Step, ...], str]] = {
     "adjust": ((script_rows.stock(5),), "adjusted"),
     "bind_cart": (A_CART, "bound"),
     "cancel": (script_rows.PAID, "cancelled"),
+    "close": (script_rows.HELD, "shut"),
     "commit": (script_rows.HELD, "committed"),
     "configure": ((), "created"),
     "empty_cart": (A_CART, "emptied"),
     "expire": (script_rows.DUE, "expired"),
     "extend": (script_rows.HELD, "extended"),
     "fulfil": (script_rows.PAID, "fulfilled"),
-    "open": ((lambda store: store.redis.flushall(),), "opened"),
+    "open": ((script_rows.close(token="ann"),), "opened"),
     "put_line": (A_CART, "put"),
+    "recall": ((script_rows.stock(5),), "recalled"),
     "refund": ((*script_rows.HELD, script_rows.commit(payment="p0")), "refund_required"),
     "release": (script_rows.HELD, "released"),
     "reserve": ((script_rows.stock(5),), "reserved"),
+    "restore": ((script_rows.close(token="ann"),), "restored"),
     "selling": ((), "set"),
+    "trim": (script_rows.HELD, "trimmed"),
 }
 
 
@@ -66,6 +71,20 @@ def test_a_script_runs_by_hand_as_its_header_says(engine: Engine, server: str, n
         [redis_cli(), "-s", socket, *command], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True
     )
     assert done.stdout.split("\n")[0] == status, done.stdout + done.stderr
+
+
+def test_trim_lets_go_of_what_postgres_has_but_not_of_the_latest_nor_of_what_it_lacks(engine: Engine) -> None:
+    count, reached, keep = 2_000, 1_800, 1_000
+    perform(engine.store, script_rows.stock(5))
+    for number in range(2, count + 1):
+        perform(engine.store, script_rows.adjust(1, operation=f"o{number}", most=count + 5))
+    status, trimmed = perform(engine.store, script_rows.trim(reached, keep=keep))
+    assert status == "trimmed"
+    # Redis lets go of whole nodes of the stream only.
+    assert reached - keep - 200 < trimmed < reached - keep
+    left = books.events(engine.store)
+    assert [event.seq for event in left] == list(range(trimmed + 1, count + 1))
+    assert books.walked(engine.store) == []
 
 
 def filled(placeholder: re.Match[str]) -> str:

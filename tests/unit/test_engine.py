@@ -21,7 +21,6 @@ from engine.errors import (
     StockBelowClaims,
     ValidationFailed,
 )
-from engine.ledger import Filter
 from engine.states import Availability, State, Verdict
 from engine.values import Line, LineVerdict, MissingLine, Operation, Order, Origin, Reservation
 from tests import books
@@ -663,20 +662,6 @@ def test_every_change_is_one_event_with_who_and_why(engine: Engine) -> None:
     assert happened[3].payment_id == "p1"
     assert happened[1].deadline_ms == held.deadline_ms
     books.assert_right(engine)
-
-
-def test_the_ledger_is_read_in_pages_and_by_filter(engine: Engine) -> None:
-    stock(engine, "a", 9)
-    stock(engine, "b", 9)
-    held = [hold(engine, f"{sku}=1", origin) for sku in ("a", "b") for origin in (ANN, BOB)]
-    first, after = engine.ledger.page(Filter(), "", 4)
-    rest, end = engine.ledger.page(Filter(), after, 100)
-    assert [event.seq for event in first + rest] == [1, 2, 3, 4, 5, 6]
-    assert (after, end) == ("1-4", "")
-    found = [engine.ledger.page(wanted, "", 100)[0] for wanted in (Filter(sku="a"), Filter(user="bob"))]
-    assert [[event.seq for event in events] for events in found] == [[1, 3, 4], [4, 6]]
-    [only] = engine.ledger.page(Filter(reservation_id=held[3].id, op="reserve"), "", 100)[0]
-    assert only.seq == 6
 
 
 def random_call(engine: Engine, pick: random.Random, held: list[Reservation]) -> None:

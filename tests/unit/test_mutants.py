@@ -63,6 +63,36 @@ MUTANTS = [
         "if redis.call('HEXISTS', cart_key, 'bought:' .. id) == 1 then return {'emptied'} end",
         "",
     ),
+    Mutant(
+        "the event of a cancellation does not say whose limit it gives back",
+        "cancel",
+        "'counted', table.concat(counted, ' '), ",
+        "'counted', '', ",
+    ),
+    Mutant(
+        "the event of a late commit says nothing of the limit",
+        "commit",
+        "'counted', live and '' or counted, ",
+        "'counted', '', ",
+    ),
+    Mutant(
+        "the event of an extension does not say for which call it was",
+        "extend",
+        "'counted', '', 'operation', operation)",
+        "'counted', '', 'operation', '')",
+    ),
+    Mutant(
+        "the start of a replaced hold is not in the event",
+        "reserve",
+        "fingerprint .. ' ' .. cart .. ' ' .. string.format('%d', created_ms)",
+        "fingerprint .. ' ' .. cart .. ' ' .. string.format('%d', now_ms)",
+    ),
+    Mutant(
+        "a second payment is on record in the order, but not in its event",
+        "refund",
+        "'payment_id', payment_id,",
+        "'payment_id', '',",
+    ),
 ]
 
 

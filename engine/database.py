@@ -1,0 +1,188 @@
+"""The connection to Postgres: every wait for it is bounded, every failure of it is the engine's own error."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from engine.config import Settings
+from engine.errors import ConfigurationError, StoreUnavailable
+
+SCHEMA = "0001"
+"""The revision in engine/migrations that this program knows."""
+
+READERS = 4
+"""Connections that a process keeps for reading, at most."""
+
+MIGRATION_LOCK = 0x53746F636B616465
+"""Key of the advisory lock under which the schema is changed: "Stockade" in ASCII."""
+
+Connection = psycopg.Connection[Any]
+T = TypeVar("T")
+
+
+class Database:
+    """Safe to share between threads. Connects on first use, so that a forked worker has connections of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._url = settings.database_url
+        self._timeout_s = settings.database_timeout_ms / 1000
+        self._lock = threading.Lock()
+        self._pool: ConnectionPool[Connection] | None = None
+
+    @property
+    def timeout_s(self) -> float:
+        return self._timeout_s
+
+    def connect(self, *, longest_s: float = 0) -> Connection:
+        """A connection of the caller's own, in autocommit mode. A lock is waited for as long as an answer may take.
+
+        `longest_s`: no statement takes longer; 0 for no limit. A session that stops in the middle of a transaction, because its process was stopped, loses its locks soon.
+        """
+        self._check_url()
+        with answering():
+            return psycopg.connect(self._url, autocommit=True, **self._options(longest_s))
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` on a pooled connection, and wait for it `timeout_s` at most, even if Postgres hangs.
+
+        Raises:
+            StoreUnavailable: no answer in time.
+        """
+        self._check_url()
+        answer: Future[T] = Future()
+        # Nobody waits for this thread, not even at exit: a Postgres that hangs can't be timed out on its socket.
+        threading.Thread(target=self._work, args=(work, answer), name="postgres", daemon=True).start()
+        try:
+            return answer.result(self._timeout_s)
+        except FutureTimeout as error:
+            raise StoreUnavailable("Postgres doesn't answer in time") from error
+
+    def ping(self) -> None:
+        """Raises: StoreUnavailable: no answer in time."""
+        self.run(lambda connection: connection.execute("SELECT 1 FROM ledger_position"))
+
+    def _work(self, work: Callable[[Connection], T], answer: Future[T]) -> None:
+        try:
+            with answering(), self._opened().connection(self._timeout_s * 0.9) as connection:
+                found = work(connection)
+        except Exception as error:
+            answer.set_exception(error)
+        else:
+            answer.set_result(found)
+
+    def _opened(self) -> ConnectionPool[Connection]:
+        with self._lock:
+            if self._pool is None:
+                self._pool = ConnectionPool(
+                    self._url,
+                    kwargs={"autocommit": True, **self._options(self._timeout_s)},
+                    min_size=0,
+                    max_size=READERS,
+                    check=ConnectionPool.check_connection,
+                    open=True,
+                )
+            return self._pool
+
+    def _check_url(self) -> None:
+        """Without one, Postgres's library would look for a database of its own accord."""
+        if not self._url:
+            raise ConfigurationError("STOCKADE_DATABASE_URL must be set")
+
+    def _options(self, longest_s: float) -> dict[str, Any]:
+        wait_ms = int(self._timeout_s * 1000)
+        # A server that is set up to answer before its disk has the commit would make every promise void.
+        session = {
+            "synchronous_commit": "on",
+            "lock_timeout": wait_ms,
+            "idle_in_transaction_session_timeout": max(wait_ms, 5_000),
+            "statement_timeout": int(longest_s * 1000),
+        }
+        return {
+            "connect_timeout": max(2, round(self._timeout_s)),
+            "tcp_user_timeout": wait_ms,
+            # A host that is gone says nothing: without these, who waits for its answer would wait for hours.
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "application_name": "stockade",
+            "options": " ".join(f"-c {name}={value}" for name, value in session.items()),
+        }
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turn the ways in which Postgres fails to answer into the engine's own error."""
+    try:
+        yield
+    except (psycopg.Error, PoolTimeout) as error:
+        missing = isinstance(error, psycopg.errors.UndefinedTable)
+        said = "Postgres has no schema; a keeper makes it when it starts" if missing else "Postgres can't answer now"
+        raise StoreUnavailable(said) from error
+
+
+def migrate(database: Database) -> None:
+    """Bring the schema up to date. Processes that start at once wait for each other.
+
+    Raises:
+        ConfigurationError: a newer version of this program has written the schema.
+        StoreUnavailable: Postgres can't be reached.
+    """
+    with database.connect() as guard, answering():
+        guard.execute("SET lock_timeout = 0")
+        guard.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+        found = schema(guard)
+        if found == SCHEMA:
+            return
+        if found > SCHEMA:
+            raise ConfigurationError(_newer(found))
+        # Imported here: it takes longer than all the rest of a start, and is needed once in a version.
+        from alembic import command
+        from alembic.config import Config
+        from sqlalchemy import create_engine
+
+        config = Config()
+        config.set_main_option("script_location", "engine:migrations")
+        engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(database._url))
+        with engine.connect() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, SCHEMA)
+        engine.dispose()
+
+
+def check(database: Database) -> None:
+    """Refuse a schema that this program doesn't know.
+
+    Raises:
+        ConfigurationError: it is older or newer.
+        StoreUnavailable: Postgres can't be reached.
+    """
+    with database.connect() as connection, answering():
+        found = schema(connection)
+    if found > SCHEMA:
+        raise ConfigurationError(_newer(found))
+    if found < SCHEMA:
+        has = f"has schema {found}" if found else "has no schema yet"
+        raise ConfigurationError(
+            f"Postgres {has}; this version needs {SCHEMA}: start a keeper, which brings it up to date"
+        )
+
+
+def schema(connection: Connection) -> str:
+    """The revision that the database has, '' if none."""
+    there = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone()
+    if not there or not there[0]:
+        return ""
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(row[0]) if row else ""
+
+
+def _newer(found: str) -> str:
+    return f"Postgres has schema {found}, which a newer version has written; this one knows {SCHEMA}"

@@ -1,0 +1,223 @@
+"""The fold of the ledger: what Redis must hold after these events, hash by hash, in the words that Redis uses.
+
+It knows the scripts' effects a second time, on purpose: `stockade verify` compares the two, restore writes this one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from engine.states import State
+from engine.values import Event, Line, packed, unpacked
+
+Hash = dict[str, str]
+
+MOVES: dict[str, tuple[int, int, int, int]] = {
+    "restock": (1, 0, 0, 1),
+    "withdraw": (-1, 0, 0, -1),
+    "recount": (1, 0, 0, 1),
+    "reserve": (-1, 1, 0, 0),
+    "release": (1, -1, 0, 0),
+    "expire": (1, -1, 0, 0),
+    "commit": (0, -1, 1, 0),
+    "commit late": (-1, 0, 1, 0),
+    "cancel": (1, 0, -1, 0),
+    "fulfil": (0, 0, -1, -1),
+}
+"""What one unit of a line does to the counters, in the order of `COUNTERS`. Other events move nothing."""
+
+COUNTERS = ("available", "reserved", "allocated", "on_hand")
+LIMITS: dict[str, int] = {"reserve": 1, "commit late": 1, "release": -1, "expire": -1, "cancel": -1}
+"""What one unit of a counted line does to its buyer's count."""
+
+ENDED = frozenset({State.RELEASED, State.EXPIRED, State.FULFILLED, State.CANCELLED})
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a call with an operation id was answered, as the `op` key has it."""
+
+    fingerprint: str
+    answer: str
+    at_ms: int
+
+    @property
+    def text(self) -> str:
+        return f"{self.fingerprint} {self.answer}"
+
+
+@dataclass
+class Fold:
+    """Hashes by name. With `as_of`, those that were read later than the first event: older events don't touch them.
+
+    `since` is the seq as of which everything else is known. `lookup` finds a record that was forgotten.
+    """
+
+    skus: dict[str, Hash] = field(default_factory=dict)
+    records: dict[str, Hash] = field(default_factory=dict)
+    buyers: dict[str, Hash] = field(default_factory=dict)
+    checkouts: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
+    ended_ms: dict[str, int] = field(default_factory=dict)
+    selling: Hash = field(default_factory=dict)
+    clock_ms: int = 0
+    since: int = 0
+    as_of: dict[tuple[str, str], int] = field(default_factory=dict)
+    lookup: Callable[[str], Hash | None] = lambda name: None
+
+    def apply_all(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self.apply(event)
+
+    def apply(self, event: Event) -> None:
+        """Take one event in. Raises KeyError or ValueError on one that can't follow what is known."""
+        self.clock_ms = max(self.clock_ms, event.at_ms)
+        created = event.op == "recount" and event.lines[0].sku not in self.skus
+        counted = self._counted(event)
+        effect = "commit late" if event.op == "commit" and event.detail == "late" else event.op
+        if effect in MOVES:
+            self._move(event, MOVES[effect])
+        if event.op in ("recount", "configure"):
+            self._attributes(event)
+        if effect in LIMITS and counted:
+            self._count(event, counted, LIMITS[effect])
+        if event.reservation_id and self._later("rsv", event.reservation_id, event.seq):
+            self._record(event, counted)
+        if event.op in ("pause", "resume"):
+            self.selling = {"selling_reason": event.reason} | ({"selling_paused": "1"} if event.op == "pause" else {})
+        if event.operation:
+            self._answer(event, created)
+
+    def forget(self, before_ms: int) -> None:
+        """Let go what Redis lets go: reservations that ended before, and what nobody compares."""
+        old = []
+        for name, ended_ms in self.ended_ms.items():
+            if ended_ms >= before_ms:
+                break
+            old.append(name)
+        for name in old:
+            del self.ended_ms[name], self.records[name]
+        self.answers.clear()
+        self.checkouts.clear()
+
+    def _counted(self, event: Event) -> str:
+        """The SKUs of the event whose units move in its buyer's count. The first version didn't write that down."""
+        if event.counted is not None:
+            return event.counted
+        if event.op in ("reserve", "commit") and not (event.op == "commit" and event.detail != "late"):
+            skus = [line.sku for line in event.lines if "limit_per_customer" in self.skus.get(line.sku, {})]
+            return " ".join(skus)
+        return self.records.get(event.reservation_id, {}).get("counted", "")
+
+    def _later(self, kind: str, name: str, seq: int) -> bool:
+        return not self.as_of or seq > self.as_of.get((kind, name), self.since)
+
+    def _move(self, event: Event, steps: tuple[int, int, int, int]) -> None:
+        for line in event.lines:
+            if not self._later("sku", line.sku, event.seq):
+                continue
+            if event.op == "recount" and line.sku not in self.skus:
+                self.skus[line.sku] = dict.fromkeys(COUNTERS, "0")
+            sku = self.skus[line.sku]
+            for name, step in zip(COUNTERS, steps, strict=True):
+                if step:
+                    sku[name] = str(int(sku[name]) + step * line.quantity)
+
+    def _attributes(self, event: Event) -> None:
+        [line] = event.lines
+        if self._later("sku", line.sku, event.seq):
+            for name, value in json.loads(event.detail or "[]"):
+                self.skus[line.sku].pop(name, None)
+                if value != "":
+                    self.skus[line.sku][name] = value
+
+    def _count(self, event: Event, counted: str, step: int) -> None:
+        skus = set(counted.split())
+        for line in event.lines:
+            if line.sku in skus and self._later("buyers", line.sku, event.seq):
+                users = self.buyers.setdefault(line.sku, {})
+                units = int(users.get(event.user, 0)) + step * line.quantity
+                users.pop(event.user, None)
+                if units > 0:
+                    users[event.user] = str(units)
+
+    def _record(self, event: Event, counted: str) -> None:
+        name = event.reservation_id
+        if event.op == "reserve":
+            self._reserve(event, counted)
+            return
+        record = self.records.get(name) or self.lookup(name)
+        if record is None:
+            if self.as_of:
+                return
+            raise KeyError(f"reservation {name} is unknown")
+        self.records[name] = record
+        match event.op:
+            case "extend":
+                record.setdefault("first_deadline_ms", record["deadline_ms"])
+                record["deadline_ms"] = str(event.deadline_ms)
+            case "release":
+                record["state"] = State.RELEASED
+            case "expire":
+                record["state"] = State.EXPIRED
+            case "commit":
+                late = event.detail == "late"
+                record |= {"state": State.COMMITTED, "payment_id": event.payment_id, "committed_ms": str(event.at_ms)}
+                record |= {"late": str(int(late)), "counted": counted if late else record.get("counted", "")}
+            case "refund_required":
+                record[f"refund:{event.payment_id}"] = event.detail
+            case "cancel":
+                record |= {"state": event.detail, "cancelled": _cancelled(record, event.lines)}
+            case "fulfil":
+                record["state"] = State.FULFILLED
+        if record["state"] in ENDED:
+            if event.op != "refund_required":
+                self.ended_ms[name] = event.at_ms
+        else:
+            self.ended_ms.pop(name, None)
+
+    def _reserve(self, event: Event, counted: str) -> None:
+        fingerprint, _, cart = event.detail.partition(" ")
+        cart, _, created_ms = cart.partition(" ")
+        record = {"state": str(State.RESERVED), "user": event.user, "lines": packed(event.lines)}
+        record |= {"created_ms": created_ms or str(event.at_ms), "deadline_ms": str(event.deadline_ms)}
+        optional = {"request": fingerprint, "counted": counted, "cart": cart}
+        self.ended_ms.pop(event.reservation_id, None)
+        self.records[event.reservation_id] = record | {name: value for name, value in optional.items() if value}
+        if cart:
+            self.checkouts[cart] = event.reservation_id
+
+    def _answer(self, event: Event, created: bool) -> None:
+        """What the script answered, put together again."""
+        operation_id, _, fingerprint = event.operation.partition(" ")
+        answer: list[str | int]
+        record = self.records.get(event.reservation_id, {})
+        match event.op:
+            case "extend":
+                answer = ["extended", event.deadline_ms]
+            case "commit":
+                answer = ["committed", event.at_ms, int(event.detail == "late")]
+            case "cancel":
+                answer = ["cancelled", event.detail, record.get("cancelled", "")]
+            case "fulfil":
+                answer = ["fulfilled", record.get("cancelled", "")]
+            case "restock" | "withdraw":
+                answer = ["adjusted", *self._flat(event.lines[0].sku)]
+            case "recount" | "configure":
+                answer = ["created" if created else "changed", *self._flat(event.lines[0].sku)]
+            case _:
+                return
+        self.answers[operation_id] = Answer(fingerprint, json.dumps(answer, separators=(",", ":")), event.at_ms)
+
+    def _flat(self, sku: str) -> list[str]:
+        return [word for pair in self.skus.get(sku, {}).items() for word in pair]
+
+
+def _cancelled(record: Hash, lines: tuple[Line, ...]) -> str:
+    """All that was ever cancelled of an order, in the order of its lines."""
+    units: dict[str, int] = {}
+    for line in (*unpacked(record.get("cancelled", "")), *lines):
+        units[line.sku] = units.get(line.sku, 0) + line.quantity
+    return packed(Line(line.sku, units[line.sku]) for line in unpacked(record["lines"]) if line.sku in units)

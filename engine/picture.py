@@ -1,0 +1,209 @@
+"""A picture of everything that Redis holds, taken while it sells, and brought to one point of the ledger.
+
+Each hash is read together with the seq at that moment. The events since then, from the ledger, are applied to just those
+hashes that were read before them; so all end up at the same seq, and nobody had to hold still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.errors import StoreUnavailable
+from engine.fold import Fold, Hash
+from engine.states import State
+from engine.store import Store, answering
+from engine.values import Event, unpacked
+
+CHUNKS = {"sku": 500, "rsv": 500, "buyers": 20}
+"""Hashes read in one go, while Redis serves nobody else. Those of buyers may be large."""
+
+KINDS = ("sku", "rsv", "buyers")
+
+Events = Callable[[int, int, int], Iterable[Event]]
+"""Gives the events of an epoch after one seq, up to another."""
+
+
+@dataclass
+class Picture:
+    """What Redis held at `epoch`, `seq`.
+
+    `next_release_ms` has the SKUs that no event touched during the reading. `torn` are records that nobody can read,
+    `misfits` events that can't have happened to what was read.
+    """
+
+    epoch: int = 0
+    seq: int = 0
+    meta: Hash = field(default_factory=dict)
+    fold: Fold = field(default_factory=Fold)
+    deadlines: dict[str, int] = field(default_factory=dict)
+    next_release_ms: dict[str, str] = field(default_factory=dict)
+    torn: list[str] = field(default_factory=list)
+    misfits: list[str] = field(default_factory=list)
+
+    @property
+    def live(self) -> dict[str, Hash]:
+        return {name: record for name, record in self.fold.records.items() if record["state"] == State.RESERVED}
+
+
+def take(store: Store, events: Events, *, live_only: bool = False) -> Picture:
+    """Read Redis while it works. With `live_only` the records of ended reservations and orders are left out.
+
+    Raises:
+        StoreUnavailable: it was closed or restored meanwhile, so that there is no one seq to bring it to.
+    """
+    picture = Picture(meta=store.meta())
+    epoch, picture.fold.since = picture.meta.get("epoch", ""), number(picture.meta.get("seq"))
+    names = {"rsv": _live(store), "sku": _all_skus(store)} if live_only else _scan(store)
+    if live_only:
+        names["buyers"] = names["sku"]
+    _read_deadlines(store, picture)
+    for kind in KINDS:
+        for at in range(0, len(names[kind]), CHUNKS[kind]):
+            _read(store, picture, kind, names[kind][at : at + CHUNKS[kind]])
+    end = store.meta()
+    if end.get("epoch", "") != epoch:
+        raise StoreUnavailable("Redis was restored while it was looked at; try again")
+    picture.epoch, picture.seq, picture.meta = number(epoch), number(end.get("seq")), end
+    _take_out_torn(picture)
+    advance(picture, events(picture.epoch, picture.fold.since, picture.seq))
+    return picture
+
+
+def advance(picture: Picture, events: Iterable[Event]) -> None:
+    """Bring the picture on by the events that follow."""
+    for event in events:
+        _apply(picture, event)
+        picture.seq = max(picture.seq, event.seq)
+
+
+def _scan(store: Store) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    with answering():
+        for key in set(store.redis.scan_iter(match=f"{store.keys.prefix}*", count=1_000)):
+            kind, _, name = key.removeprefix(store.keys.prefix).partition(":")
+            if kind in found:
+                found[kind].append(name)
+    return found
+
+
+def _live(store: Store) -> list[str]:
+    with answering():
+        return sorted({name for name, _ in store.redis.zscan_iter(store.keys.deadlines, count=1_000)})
+
+
+def _all_skus(store: Store) -> list[str]:
+    with answering():
+        return sorted({name for name, _ in store.redis.zscan_iter(store.keys.skus, count=1_000)})
+
+
+def _read(store: Store, picture: Picture, kind: str, names: list[str]) -> None:
+    """Read hashes and the seq as of which they are so, in one transaction."""
+    keys, fold = store.keys, picture.fold
+    key = {"sku": keys.sku, "rsv": keys.reservation, "buyers": keys.buyers}[kind]
+    into: dict[str, Hash] = {"sku": fold.skus, "rsv": fold.records, "buyers": fold.buyers}[kind]
+    with answering():
+        pipe: Any = store.redis.pipeline(transaction=True)
+        pipe.hget(keys.meta, "seq")
+        for name in names:
+            pipe.hgetall(key(name))
+        seq, *hashes = pipe.execute()
+    for name, fields in zip(names, hashes, strict=True):
+        fold.as_of[kind, name] = number(seq)
+        if not fields:
+            continue
+        if kind == "sku":
+            picture.next_release_ms[name] = fields.pop("next_release_ms", "")
+        into[name] = fields
+
+
+def _read_deadlines(store: Store, picture: Picture) -> None:
+    with answering():
+        pipe: Any = store.redis.pipeline(transaction=True)
+        pipe.hget(store.keys.meta, "seq")
+        pipe.zrange(store.keys.deadlines, 0, -1, withscores=True)
+        seq, scores = pipe.execute()
+    picture.fold.as_of["deadlines", ""] = number(seq)
+    picture.deadlines = {name: int(deadline_ms) for name, deadline_ms in scores}
+
+
+def _take_out_torn(picture: Picture) -> None:
+    records = picture.fold.records
+    picture.torn = sorted(name for name, record in records.items() if not _readable(record))
+    for name in picture.torn:
+        del records[name]
+
+
+def _readable(record: Hash) -> bool:
+    try:
+        unpacked(record["lines"])
+        unpacked(record.get("cancelled", ""))
+        return int(record["deadline_ms"]) > 0 and bool(State(record["state"])) and "user" in record
+    except (KeyError, ValueError):
+        return False
+
+
+def _apply(picture: Picture, event: Event) -> None:
+    try:
+        picture.fold.apply(event)
+    except (KeyError, ValueError):
+        picture.misfits.append(f"event {event.epoch}-{event.seq} ({event.op}) doesn't fit what Redis holds")
+    for line in event.lines:
+        picture.next_release_ms.pop(line.sku, None)
+    if event.seq <= picture.fold.as_of["deadlines", ""]:
+        return
+    if event.op in ("reserve", "extend"):
+        picture.deadlines[event.reservation_id] = event.deadline_ms
+    elif event.op in ("release", "expire", "commit"):
+        picture.deadlines.pop(event.reservation_id, None)
+
+
+def refuse_half(picture: Picture) -> None:
+    """Raises StoreUnavailable: Redis is being restored, so that nothing can be said about it."""
+    if "restoring" in picture.meta:
+        raise StoreUnavailable("Redis is being restored; try again")
+
+
+def differences(redis: Fold, books: Fold, *, live_only: bool = False) -> Iterator[str]:
+    """What Redis has otherwise than the fold of the ledger says. Records that Redis has let go since their end are fine."""
+    for sku in sorted(redis.skus.keys() | books.skus.keys()):
+        here, there = redis.skus.get(sku, {}), books.skus.get(sku, {})
+        for name in sorted(here.keys() | there.keys()):
+            if here.get(name) != there.get(name):
+                yield f"fold: SKU {sku} has {name} {here.get(name)}, the ledger says {there.get(name)}"
+    for name in sorted(redis.records.keys() | books.records.keys()):
+        here, there = redis.records.get(name, {}), books.records.get(name, {})
+        if (not here and name in books.ended_ms) or (live_only and there.get("state") != State.RESERVED and not here):
+            continue
+        if not here or not there:
+            only, known = ("Redis", here) if here else ("the ledger", there)
+            yield f"fold: reservation {name} is only in {only}: {known['state']} {known['lines']} for {known['user']}"
+            continue
+        for part in sorted(here.keys() | there.keys()):
+            if here.get(part) != there.get(part):
+                yield f"fold: reservation {name} has {part} {here.get(part)}, the ledger says {there.get(part)}"
+    for sku in sorted(redis.buyers.keys() | books.buyers.keys()):
+        here, there = redis.buyers.get(sku, {}), books.buyers.get(sku, {})
+        for user in sorted(here.keys() | there.keys()):
+            if here.get(user) != there.get(user):
+                yield f"fold: user {user} has {here.get(user, 0)} of SKU {sku} counted, the ledger says {there.get(user, 0)}"
+
+
+def from_stream(store: Store) -> Events:
+    """Events out of the stream in Redis, as far as it still has them."""
+
+    def events(epoch: int, after: int, upto: int) -> Iterator[Event]:
+        position = "-"
+        while page := store.events(position, 1_000):
+            yield from (event for event in page if after < event.seq <= upto)
+            position = f"{page[-1].epoch}-{page[-1].seq}"
+
+    return events
+
+
+def number(text: str | None) -> int:
+    """A field that should be a number: 0 if it isn't there, -1 if somebody made something else of it."""
+    if not text:
+        return 0
+    return int(text) if text.isascii() and text.isdigit() else -1

@@ -1,0 +1,253 @@
+"""Projections: the fold of the ledger, kept in tables, so that records outlive Redis and Redis can be made anew from them.
+
+They follow the ledger in transactions of their own: nobody who pays waits for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from engine import ledger
+from engine.database import Connection, Database, answering
+from engine.fold import Answer, Fold
+from engine.ledger import PAGE, Position
+from engine.values import Event
+
+BEGIN = "INSERT INTO projection_position VALUES (%s, 0, 0, 0, '{}') ON CONFLICT DO NOTHING"
+HOW_FAR = "SELECT epoch, seq, clock_ms, selling FROM projection_position WHERE partition = %s FOR UPDATE"
+MOVE = "UPDATE projection_position SET (epoch, seq, clock_ms, selling) = (%s, %s, %s, %s) WHERE partition = %s"
+HASH_OF = "SELECT payload_hash, chain_hash FROM ledger WHERE (partition, epoch, seq) = (%s, %s, %s)"
+
+PUT_SKUS = """
+    INSERT INTO skus SELECT %s, * FROM json_to_recordset(%s) AS put(sku text, record json)
+    ON CONFLICT (partition, sku) DO UPDATE SET record = excluded.record
+"""
+PUT_RESERVATIONS = """
+    INSERT INTO reservations
+    SELECT %s, * FROM json_to_recordset(%s) AS put(id text, state text, ended_ms bigint, record json)
+    ON CONFLICT (partition, id) DO UPDATE
+        SET (state, ended_ms, record) = (excluded.state, excluded.ended_ms, excluded.record)
+"""
+PUT_BUYERS = """
+    INSERT INTO buyers SELECT %s, * FROM unnest(%s::text[], %s::text[], %s::bigint[])
+    ON CONFLICT (partition, sku, user_name) DO UPDATE SET units = excluded.units
+"""
+PUT_CHECKOUTS = """
+    INSERT INTO checkouts SELECT %s, * FROM unnest(%s::text[], %s::text[], %s::bigint[])
+    ON CONFLICT (partition, cart) DO UPDATE
+        SET (reservation_id, at_ms) = (excluded.reservation_id, excluded.at_ms)
+"""
+PUT_ANSWERS = """
+    INSERT INTO answers SELECT %s, * FROM unnest(%s::text[], %s::text[], %s::text[], %s::bigint[])
+    ON CONFLICT (partition, operation_id) DO UPDATE
+        SET (fingerprint, answer, at_ms) = (excluded.fingerprint, excluded.answer, excluded.at_ms)
+"""
+
+
+MOST_LINES = 50_000
+"""Lines of the events in one transaction, some more at most."""
+
+READ_RESERVATIONS = """
+    SELECT id, record, ended_ms FROM reservations
+    WHERE partition = %s AND CASE WHEN %s::text[] IS NULL THEN ended_ms IS NULL OR ended_ms > %s ELSE id = ANY(%s) END
+"""
+READ_SKUS = "SELECT sku, record FROM skus WHERE partition = %s AND (%s::text[] IS NULL OR sku = ANY(%s))"
+READ_BUYERS = """
+    SELECT sku, json_object_agg(user_name, units::text) FROM buyers
+    WHERE partition = %s AND (%s::text[] IS NULL OR sku = ANY(%s)) GROUP BY sku
+"""
+READ_CHECKOUTS = "SELECT cart, reservation_id, at_ms FROM checkouts WHERE partition = %s AND at_ms > %s"
+READ_ANSWERS = "SELECT operation_id, fingerprint, answer, at_ms FROM answers WHERE partition = %s AND at_ms > %s"
+
+
+class Projection:
+    """Not for several threads at once: it has one connection of its own."""
+
+    def __init__(self, database: Database, partition: str) -> None:
+        self._database = database
+        self._partition = partition
+        self._connection: Connection | None = None
+
+    def advance(self, stop: Callable[[], bool] = lambda: False) -> Position:
+        """Follow the ledger to its end, or until `stop`.
+
+        Returns: how far the projections go then.
+
+        Raises:
+            LedgerBroken: the ledger has a gap or a changed row.
+            StoreUnavailable: Postgres can't be reached.
+        """
+        try:
+            with answering():
+                if self._connection is None:
+                    self._connection = self._database.connect()
+                    self._connection.execute(BEGIN, [self._partition])
+                while True:
+                    reached, more = self._batch(self._connection)
+                    if not more or stop():
+                        return reached
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _batch(self, connection: Connection) -> tuple[Position, bool]:
+        with connection.transaction():
+            epoch, seq, clock_ms, selling = connection.execute(HOW_FAR, [self._partition]).fetchone() or (0, 0, 0, {})
+            hashes = connection.execute(HASH_OF, [self._partition, epoch, seq]).fetchone() or (b"", b"")
+            at, end = Position(epoch, seq, *hashes), ledger.position(connection, self._partition)
+            page = _bounded(next(islice(ledger.events(connection, self._partition, at, end), 1), []))
+            if not page:
+                return at, False
+            fold = self._touched(connection, page)
+            fold.clock_ms, fold.selling = clock_ms, selling
+            before = {sku: dict(users) for sku, users in fold.buyers.items()}
+            fold.apply_all(page)
+            self._put(connection, fold, before)
+            last = page[-1]
+            connection.execute(
+                MOVE, [last.epoch, last.seq, fold.clock_ms, orjson.dumps(fold.selling).decode(), self._partition]
+            )
+        return Position(last.epoch, last.seq), last.seq < end.seq
+
+    def _touched(self, connection: Connection, page: list[Event]) -> Fold:
+        """What the tables have of everything that these events are about."""
+        skus = list({line.sku for event in page for line in event.lines})
+        ids = list({event.reservation_id for event in page if event.reservation_id})
+        users = list({event.user for event in page if event.user})
+        fold = Fold()
+        fold.skus = dict(
+            connection.execute(
+                "SELECT sku, record FROM skus WHERE partition = %s AND sku = ANY(%s)", [self._partition, skus]
+            )
+        )
+        found = connection.execute(
+            "SELECT id, record, ended_ms FROM reservations WHERE partition = %s AND id = ANY(%s)",
+            [self._partition, ids],
+        )
+        for name, record, ended_ms in found:
+            fold.records[name] = record
+            if ended_ms is not None:
+                fold.ended_ms[name] = ended_ms
+        counts = connection.execute(
+            "SELECT sku, user_name, units FROM buyers WHERE partition = %s AND sku = ANY(%s) AND user_name = ANY(%s)",
+            [self._partition, skus, users],
+        )
+        for sku, user, units in counts:
+            fold.buyers.setdefault(sku, {})[user] = str(units)
+        return fold
+
+    def _put(self, connection: Connection, fold: Fold, buyers_before: dict[str, dict[str, str]]) -> None:
+        partition = self._partition
+        # As one document each: an array's elements would be escaped one by one, in Python.
+        skus = [{"sku": name, "record": fields} for name, fields in fold.skus.items()]
+        connection.execute(PUT_SKUS, [partition, _json(skus)])
+        reservations = [
+            {"id": name, "state": fields["state"], "ended_ms": fold.ended_ms.get(name), "record": fields}
+            for name, fields in fold.records.items()
+        ]
+        connection.execute(PUT_RESERVATIONS, [partition, _json(reservations)])
+        counts = [(sku, user, int(units)) for sku, users in fold.buyers.items() for user, units in users.items()]
+        if counts:
+            connection.execute(PUT_BUYERS, [partition, *map(list, zip(*counts, strict=True))])
+        gone = [
+            (sku, user)
+            for sku, users in buyers_before.items()
+            for user in users.keys() - fold.buyers.get(sku, {}).keys()
+        ]
+        if gone:
+            query = "DELETE FROM buyers WHERE partition = %s AND (sku, user_name) IN (SELECT * FROM unnest(%s::text[], %s::text[]))"
+            connection.execute(query, [partition, *map(list, zip(*gone, strict=True))])
+        carts = [(cart, name, int(fold.records[name]["created_ms"])) for cart, name in fold.checkouts.items()]
+        if carts:
+            connection.execute(PUT_CHECKOUTS, [partition, *map(list, zip(*carts, strict=True))])
+        answers = [(name, kept.fingerprint, kept.answer, kept.at_ms) for name, kept in fold.answers.items()]
+        if answers:
+            connection.execute(PUT_ANSWERS, [partition, *map(list, zip(*answers, strict=True))])
+
+
+def _bounded(page: list[Event]) -> list[Event]:
+    """As much of a page as one transaction takes: big baskets count by their lines."""
+    lines = 0
+    for number, event in enumerate(page):
+        lines += len(event.lines)
+        if lines > MOST_LINES:
+            return page[: number + 1]
+    return page
+
+
+def forget(connection: Connection, partition: str, before_ms: int) -> None:
+    """Let checkouts and answers go that Redis doesn't keep any more either. Reservations stay for good."""
+    connection.execute("DELETE FROM checkouts WHERE partition = %s AND at_ms < %s", [partition, before_ms])
+    connection.execute("DELETE FROM answers WHERE partition = %s AND at_ms < %s", [partition, before_ms])
+
+
+def selling(connection: Connection, partition: str) -> tuple[int, dict[str, str]]:
+    """The latest time in the ledger, and the global stop, as of the projections."""
+    row = connection.execute(
+        "SELECT clock_ms, selling FROM projection_position WHERE partition = %s", [partition]
+    ).fetchone()
+    return (row[0], row[1]) if row else (0, {})
+
+
+def reached(connection: Connection, partition: str) -> tuple[int, int]:
+    """Epoch and seq of the last event that the projections have followed."""
+    row = connection.execute("SELECT epoch, seq FROM projection_position WHERE partition = %s", [partition]).fetchone()
+    return (row[0], row[1]) if row else (0, 0)
+
+
+def live(connection: Connection, partition: str, also: list[str]) -> Fold:
+    """SKUs, limits and live reservations as the fold has them; and these reservations, whatever their state."""
+    fold = Fold()
+    fold.skus = dict(connection.execute("SELECT sku, record FROM skus WHERE partition = %s", [partition]).fetchall())
+    fold.buyers = dict(connection.execute(READ_BUYERS, [partition, None, None]).fetchall())
+    query = (
+        "SELECT id, record, ended_ms FROM reservations WHERE partition = %s "
+        "AND (state = 'reserved' AND ended_ms IS NULL OR id = ANY(%s))"
+    )
+    for name, record, ended_ms in connection.execute(query, [partition, also]):
+        fold.records[name] = record
+        if ended_ms is not None:
+            fold.ended_ms[name] = ended_ms
+    return fold
+
+
+def read(
+    connection: Connection, partition: str, ended_since_ms: int, only: tuple[list[str], list[str]] | None = None
+) -> Iterator[tuple[str, str, Any]]:
+    """What Redis has to hold: kind, name and content, one after the other. In a transaction of the caller's.
+
+    Reservations that live, or ended no longer ago than that; SKUs; their buyers; checkouts and answers.
+    `only`: nothing but these reservations, however long ago they ended, and SKUs, and buyers even where there are none.
+    """
+
+    def rows(query: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        with connection.cursor(name="restore") as cursor:
+            cursor.itersize = PAGE
+            yield from cursor.execute(query, [partition, *values])
+
+    ids, skus = only or (None, None)
+    for name, record, ended_ms in rows(READ_RESERVATIONS, ids, ended_since_ms, ids):
+        yield "reservation", name, (record, ended_ms)
+    for name, record in rows(READ_SKUS, skus, skus):
+        yield "sku", name, record
+    for name in skus or []:
+        yield "buyers", name, {}
+    for name, users in rows(READ_BUYERS, skus, skus):
+        yield "buyers", name, users
+    for name, reservation_id, at_ms in rows(READ_CHECKOUTS, ended_since_ms):
+        yield "checkout", name, (reservation_id, at_ms)
+    for name, fingerprint, answer, at_ms in rows(READ_ANSWERS, ended_since_ms):
+        yield "answer", name, Answer(fingerprint, answer, at_ms)
+
+
+def _json(rows: list[dict[str, Any]]) -> str:
+    return orjson.dumps(rows).decode()

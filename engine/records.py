@@ -1,0 +1,33 @@
+"""Reservations wherever they are: in Redis, or, when that has let them go, in Postgres."""
+
+from __future__ import annotations
+
+from engine.fold import ENDED
+from engine.ids import is_reservation_id
+from engine.ledger import Ledger
+from engine.scripts import Scripts
+from engine.store import Record, Store
+
+
+class Records:
+    def __init__(self, store: Store, scripts: Scripts, ledger: Ledger) -> None:
+        self._store = store
+        self._scripts = scripts
+        self._ledger = ledger
+
+    def find(self, reservation_id: str) -> Record | None:
+        """To look at. Raises StoreUnavailable: Redis doesn't have it, and Postgres can't say."""
+        return self._store.record(reservation_id) or self._archived(reservation_id)
+
+    def at_hand(self, reservation_id: str) -> Record | None:
+        """For a script to work on: one that only Postgres has comes back to Redis first."""
+        record = self._store.record(reservation_id)
+        if record is None and (record := self._archived(reservation_id)):
+            self._scripts.recall(record.id, record.fields)
+            record = self._store.record(reservation_id)
+        return record
+
+    def _archived(self, reservation_id: str) -> Record | None:
+        """One that has ended. What lives is in Redis; if it isn't, the projection has not caught up with its end yet."""
+        fields = self._ledger.record(reservation_id) if is_reservation_id(reservation_id) else None
+        return Record(reservation_id, fields) if fields and fields["state"] in ENDED else None

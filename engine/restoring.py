@@ -1,0 +1,78 @@
+"""Puts back into Redis what the ledger says, through restore.lua; here its KEYS and ARGV are ordered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from redis import Redis
+from redis.commands.core import Script
+
+from engine.keys import Keys
+from engine.replies import done, flat
+from engine.store import answering
+
+Words = list[str | int]
+
+MOST_WORDS = 5_000
+"""Arguments that one script call may unpack; Lua's stack takes some 8,000."""
+
+
+class Restoring:
+    """Puts hashes and strings back, many in one round trip, while the gate is closed with `token`.
+
+    Every method raises StoreUnavailable if somebody else has taken over.
+    """
+
+    def __init__(self, redis: Redis, keys: Keys, script: Script, token: str, pipelined: int) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._script = script
+        self._token = token
+        self._pipelined = pipelined
+        self._calls: list[tuple[list[str], Words]] = []
+
+    def hold(self, reservation_id: str, record: Mapping[str, str]) -> None:
+        self._of_reservation(reservation_id, "hold", int(record["deadline_ms"]), record)
+
+    def record(self, reservation_id: str, record: Mapping[str, str], until_ms: int) -> None:
+        """A reservation that has ended, or an order; 0 keeps it."""
+        self._of_reservation(reservation_id, "record", until_ms, record)
+
+    def sku(self, sku: str, fields: Mapping[str, str]) -> None:
+        self._put([self._keys.sku(sku), self._keys.skus], "sku", sku, 0, flat(fields))
+
+    def buyers(self, sku: str, users: Mapping[str, str]) -> None:
+        """A hash of any size, in parts that a script can take."""
+        words, kind = flat(users), "hash"
+        for at in range(0, max(len(words), 1), MOST_WORDS):
+            self._put([self._keys.buyers(sku)], kind, sku, 0, words[at : at + MOST_WORDS])
+            kind = "more"
+
+    def checkout(self, cart_id: str, reservation_id: str, until_ms: int) -> None:
+        self._put([self._keys.checkout(cart_id)], "text", cart_id, until_ms, [reservation_id])
+
+    def answer(self, operation_id: str, text: str, until_ms: int) -> None:
+        self._put([self._keys.operation(operation_id)], "text", operation_id, until_ms, [text])
+
+    def gone(self, key: str) -> None:
+        """A hash without fields is no hash."""
+        self._put([key], "hash", "", 0, [])
+
+    def finish(self) -> None:
+        with answering():
+            pipe = self._redis.pipeline(transaction=False)
+            for keys, arguments in self._calls:
+                self._script(keys, arguments, client=pipe)
+            self._calls.clear()
+            for reply in pipe.execute():
+                done(reply, "restored")
+
+    def _of_reservation(self, reservation_id: str, kind: str, until_ms: int, record: Mapping[str, str]) -> None:
+        keys = self._keys
+        names = [keys.reservation(reservation_id), keys.deadlines, keys.lease(reservation_id)]
+        self._put(names, kind, reservation_id, until_ms, flat(record))
+
+    def _put(self, keys: list[str], kind: str, name: str, until_ms: int, words: Words) -> None:
+        self._calls.append(([self._keys.meta, *keys], [self._token, kind, name, until_ms, *words]))
+        if len(self._calls) >= self._pipelined:
+            self.finish()
