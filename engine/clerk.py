@@ -22,6 +22,9 @@ from engine.writer import Writer
 CERTIFY_SECONDS = 1.0
 """How often the gate is looked at where nothing is to be written."""
 
+SNAPSHOT_STOP_SECONDS = 1.0
+"""A snapshot that takes longer at a stop is given up: nothing of it is kept then."""
+
 PAUSE_AFTER_FAILURE_SECONDS = 0.5
 PAUSE_AFTER_FORK_SECONDS = 5.0
 WORDS_AGAIN_SECONDS = 30.0
@@ -61,6 +64,8 @@ class Clerk:
             self._stop.wait(pause_s)
         self._recovery.writer.close()
         self._recovery.projection.close()
+        if self._snapshot is not None:
+            self._snapshot.join(SNAPSHOT_STOP_SECONDS)
 
     def _round(self) -> float:
         """Do what is to be done now. Returns: seconds to wait, at least."""
@@ -112,6 +117,11 @@ class Clerk:
             snapshot = Snapshots(engine.database, self._store, writer, follower, engine.settings.retain_ms).take()
         except (EngineError, RedisError) as error:
             log.warning("snapshot_failed", error=str(error), because=str(error.__cause__ or ""))
+            return
+        except Exception:
+            # At a stop its connections may be closed under it.
+            if not self._stop.is_set():
+                log.exception("snapshot_failed")
             return
         finally:
             writer.close()

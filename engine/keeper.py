@@ -32,6 +32,7 @@ LEASE_SECONDS = 3.0
 """A leader that is killed is followed by another after this and one beat."""
 
 SUBSCRIPTION_WAIT_SECONDS = 0.2
+LONGEST_STOP_SECONDS = 2.0
 TOLERATED_CLOCK_MS = 1_000
 WAIT_SECONDS = 1.0
 PAUSE_AFTER_FAILURE_SECONDS = 0.25
@@ -80,7 +81,7 @@ class Keeper:
                 self._stop.wait(PAUSE_AFTER_FAILURE_SECONDS)
             self._wake.wait(self._engine.settings.sweep_interval_ms / 1000)
         for thread in threads:
-            thread.join(SUBSCRIPTION_WAIT_SECONDS * 2)
+            thread.join(LONGEST_STOP_SECONDS)
         self._hand_over()
 
     def stop(self, signum: int = 0, frame: FrameType | None = None) -> None:
