@@ -7,6 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 from engine.engine import Engine
+from engine.fold import MOVES
 from engine.ledger import Filter
 from engine.picture import from_stream, take
 from engine.store import Store
@@ -14,20 +15,6 @@ from engine.values import Event, Line
 from engine.verify import walk
 
 Counters = tuple[int, int, int, int]
-
-MOVES: dict[str, Counters] = {
-    "restock": (1, 0, 0, 1),
-    "withdraw": (-1, 0, 0, -1),
-    "recount": (1, 0, 0, 1),
-    "reserve": (-1, 1, 0, 0),
-    "release": (1, -1, 0, 0),
-    "expire": (1, -1, 0, 0),
-    "commit": (0, -1, 1, 0),
-    "commit late": (-1, 0, 1, 0),
-    "cancel": (1, 0, -1, 0),
-    "fulfil": (0, 0, -1, -1),
-}
-"""What one unit does to available, reserved, allocated and on_hand; other events move nothing."""
 
 
 def dump(redis: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pytest
 
 from api.problems import STATUS
 from engine import errors
+from engine.ledger import FIELDS
 from engine.scripts import Scripts, sources
 from engine.states import ORDER_STATE, TRANSITIONS, State
 
@@ -49,21 +50,6 @@ WHERE = "tonumber(meta[2]), tonumber(meta[3]), "
 WRITES = (
     r"redis\.call\('(SET|HSET|HSETNX|HDEL|HINCRBY|DEL|ZADD|ZREM|XADD|XDEL|XTRIM|PEXPIRE|EXPIRE|PERSIST|INCR|INCRBY|"
     r"LPUSH|SADD|RENAME|UNLINK|FLUSHALL)'"
-)
-EVENT_FIELDS = (
-    "op",
-    "at_ms",
-    "actor",
-    "user",
-    "reservation_id",
-    "lines",
-    "deadline_ms",
-    "payment_id",
-    "reason",
-    "request_id",
-    "detail",
-    "counted",
-    "operation",
 )
 CART_SCRIPTS = {"bind_cart", "empty_cart", "put_line"}
 """Carts never touch stock, so these need no gate and leave no event."""
@@ -199,7 +185,7 @@ def test_every_event_has_the_same_fields_in_the_same_order(name: str) -> None:
     adds = re.findall(r"redis\.call\('XADD'.*?\)\n", code(name), re.DOTALL)
     assert len(adds) == (0 if name in CART_SCRIPTS | SILENT else 1)
     for add in adds:
-        positions = [add.find(f"'{each}', ") for each in EVENT_FIELDS]
+        positions = [add.find(f"'{each}', ") for each in FIELDS]
         assert -1 not in positions
         assert positions == sorted(positions)
 
