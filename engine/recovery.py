@@ -247,8 +247,10 @@ class Recovery:
         restoring = self._scripts.restore(token, PIPELINED)
         with redis_answering():
             keys = set(self._store.redis.scan_iter(match=f"{self._store.keys.prefix}*", count=1_000)) - keep
-        for key in keys:
+        for number, key in enumerate(keys):
             restoring.gone(key)
+            if number % PAGE == 0:
+                self._still_here()
         restoring.finish()
 
     def _put_back(self, token: str, finding: Finding, only: tuple[list[str], list[str]] | None) -> Recovered:
