@@ -69,7 +69,7 @@ def build(
     `durability` and `ledger` stand in for Postgres where a test has none.
     """
     store = Store(redis, Keys())
-    scripts = Scripts(redis, store.keys, settings)
+    scripts = Scripts(store, settings)
     database = Database(settings)
     ledger = ledger or Ledger(database, store.keys.partition)
     durability = durability or GroupCommit(Writer(database, store), ledger, database.timeout_s)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from redis import Redis
-from redis.commands.core import Script
+from collections.abc import Callable, Mapping, Sequence
 
 from engine.keys import Keys
-from engine.replies import done, flat
-from engine.store import answering
+from engine.replies import Reply, done, flat
 
 Words = list[str | int]
+
+Call = tuple[list[str], Words]
+"""KEYS and ARGV of one run of a script."""
 
 MOST_WORDS = 5_000
 """Arguments that one script call may unpack; Lua's stack takes some 8,000."""
@@ -23,13 +22,14 @@ class Restoring:
     Every method raises StoreUnavailable if somebody else has taken over.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, script: Script, token: str, pipelined: int) -> None:
-        self._redis = redis
+    def __init__(
+        self, keys: Keys, run_all: Callable[[Sequence[Call]], list[Reply]], token: str, pipelined: int
+    ) -> None:
         self._keys = keys
-        self._script = script
+        self._run_all = run_all
         self._token = token
         self._pipelined = pipelined
-        self._calls: list[tuple[list[str], Words]] = []
+        self._calls: list[Call] = []
 
     def hold(self, reservation_id: str, record: Mapping[str, str]) -> None:
         self._of_reservation(reservation_id, "hold", int(record["deadline_ms"]), record)
@@ -59,13 +59,9 @@ class Restoring:
         self._put([key], "hash", "", 0, [])
 
     def finish(self) -> None:
-        with answering():
-            pipe = self._redis.pipeline(transaction=False)
-            for keys, arguments in self._calls:
-                self._script(keys, arguments, client=pipe)
-            self._calls.clear()
-            for reply in pipe.execute():
-                done(reply, "restored")
+        calls, self._calls = self._calls, []
+        for reply in self._run_all(calls):
+            done(reply, "restored")
 
     def _of_reservation(self, reservation_id: str, kind: str, until_ms: int, record: Mapping[str, str]) -> None:
         keys = self._keys

@@ -5,17 +5,16 @@ Every script is atomic, checks everything before it writes, and gives the same a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 
-from redis import Redis
-from redis.commands.core import Script
-from redis.exceptions import ReadOnlyError
+from redis.exceptions import NoScriptError, ReadOnlyError
 
 from engine import errors
 from engine.config import Settings
-from engine.keys import LAYOUT, Keys
+from engine.keys import LAYOUT
 from engine.ledger import Position
 from engine.limits import MOST_LINES, MOST_ON_HAND
 from engine.replies import (
@@ -38,20 +37,20 @@ from engine.replies import (
     reserved,
     reserved_or_error,
 )
-from engine.restoring import Restoring
+from engine.restoring import Call, Restoring, Words
 from engine.states import State
-from engine.store import Record, answering, sku_from
+from engine.store import Record, Store, answering, sku_from
 from engine.values import Line, Operation, Order, Origin, Sku, unpacked
-
-Words = list[str | int]
 
 
 class Scripts:
-    def __init__(self, redis: Redis, keys: Keys, settings: Settings) -> None:
-        self._redis = redis
-        self._keys = keys
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._redis = store.redis
+        self._coalescer = store.coalescer
+        self._keys = store.keys
         self._settings = settings
-        self._scripts: dict[str, Script] = {name: redis.register_script(source) for name, source in sources()}
+        self._sources = dict(sources())
+        self._digests = {name: _digest(source) for name, source in self._sources.items()}
 
     def close(self, token: str, reason: str, restoring: bool = False) -> None:
         """Shut the gate. `restoring`: meta is forgotten, because everything comes back from the ledger."""
@@ -77,7 +76,7 @@ class Scripts:
         done(self._run("open", [self._keys.meta, self._keys.ledger], arguments), "opened")
 
     def restore(self, token: str, pipelined: int) -> Restoring:
-        return Restoring(self._redis, self._keys, self._scripts["restore"], token, pipelined)
+        return Restoring(self._keys, lambda calls: self._run_all("restore", calls), token, pipelined)
 
     def recall(self, reservation_id: str, record: Mapping[str, str]) -> None:
         """Bring a record back that Redis has let go; one that is there stays as it is."""
@@ -96,15 +95,10 @@ class Scripts:
 
     def reserve_all(self, claims: Sequence[Claim]) -> list[Reserved | Refused | Moved | errors.EngineError]:
         """Each claim on its own, all of them in one round trip."""
-        with self._answering():
-            pipe = self._redis.pipeline(transaction=False)
-            for claim in claims:
-                keys, arguments = self._reserve_call(claim)
-                self._scripts["reserve"](keys, arguments, client=pipe)
-            replies: list[Reply] = pipe.execute()
+        replies = self._run_all("reserve", [self._reserve_call(claim) for claim in claims])
         return [reserved_or_error(reply) for reply in replies]
 
-    def _reserve_call(self, claim: Claim) -> tuple[list[str], Words]:
+    def _reserve_call(self, claim: Claim) -> Call:
         origin, keys = claim.origin, [self._keys.meta, self._keys.ledger, *self._keys.hold(claim.id)]
         keys += self._keys.skus_and_buyers(line.sku for line in claim.lines)
         if claim.cart_id:
@@ -158,15 +152,14 @@ class Scripts:
         Raises:
             Closed: the gate is shut.
         """
-        if not holds:
-            return []
-        with self._answering():
-            pipe = self._redis.pipeline(transaction=False)
-            for reservation_id, skus in holds:
-                arguments: Words = [reservation_id, origin.actor, origin.request_id, self._settings.retain_ms]
-                self._scripts["expire"](self._hold_keys(reservation_id, skus), arguments, client=pipe)
-            replies: list[Reply] = pipe.execute()
-        statuses = [str(reply[0]) for reply in replies]
+        calls: list[Call] = [
+            (
+                self._hold_keys(reservation_id, skus),
+                [reservation_id, origin.actor, origin.request_id, self._settings.retain_ms],
+            )
+            for reservation_id, skus in holds
+        ]
+        statuses = [str(reply[0]) for reply in self._run_all("expire", calls)]
         if "closed" in statuses:
             raise errors.Closed
         return statuses
@@ -323,10 +316,21 @@ class Scripts:
         hold = [self._keys.meta, self._keys.ledger, *self._keys.hold(reservation_id)]
         return hold + self._keys.skus_and_buyers(skus)
 
-    def _run(self, name: str, keys: list[str], arguments: Sequence[str | int]) -> Reply:
+    def _run(self, name: str, keys: list[str], arguments: Words) -> Reply:
+        return self._run_all(name, [(keys, arguments)])[0]
+
+    def _run_all(self, name: str, calls: Sequence[Call]) -> list[Reply]:
+        """Run a script once for each call, all in one round trip."""
+        known = [("EVALSHA", self._digests[name], len(keys), *keys, *arguments) for keys, arguments in calls]
         with self._answering():
-            reply: Reply = self._scripts[name](keys, arguments)
-        return reply
+            replies = self._coalescer.ask(*known)
+            for at, reply in enumerate(replies):
+                if isinstance(reply, NoScriptError):
+                    # A new server, or somebody has flushed its scripts. EVAL leaves the script there.
+                    [replies[at]] = [reply] = self._coalescer.ask(("EVAL", self._sources[name], *known[at][2:]))
+                if isinstance(reply, Exception):
+                    raise reply
+        return replies
 
     @contextmanager
     def _answering(self) -> Iterator[None]:
@@ -338,6 +342,11 @@ class Scripts:
             if isinstance(error.__cause__, ReadOnlyError):
                 self._redis.connection_pool.disconnect()
             raise
+
+
+def _digest(source: str) -> str:
+    """By which Redis knows a script."""
+    return hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
 def sources() -> list[tuple[str, str]]:

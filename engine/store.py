@@ -23,6 +23,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from engine.coalescing import Coalescer, Command
 from engine.config import Settings
 from engine.errors import Closed, ConfigurationError, Inconsistent, StoreUnavailable
 from engine.keys import Keys
@@ -34,6 +35,8 @@ RETRIES = 2
 
 RAW: dict[str, Any] = {"NEVER_DECODE": True}
 """What is written into a stream by hand may be no text."""
+
+NEVER_MS = 2**53
 
 STOCK_FIELDS = ("available", "reserved", "next_release_ms", "paused", "sale_starts_ms", "sale_ends_ms")
 
@@ -166,14 +169,11 @@ class Store:
         # redis-py's reply types are unions over every client option, so its replies are typed where they are read.
         self.redis: Any = redis
         self.keys = keys
+        self.coalescer = Coalescer(redis)
 
     def now_ms(self) -> int:
         """The time by which scripts decide: Redis's, but never earlier than the latest that was written."""
-        with answering():
-            pipe = self.redis.pipeline(transaction=False)
-            pipe.time()
-            pipe.hget(self.keys.meta, "clock_ms")
-            time, clock_ms = pipe.execute()
+        time, clock_ms = self._ask(("TIME",), ("HGET", self.keys.meta, "clock_ms"))
         return _now_ms(time, clock_ms)
 
     def clock_ahead_ms(self) -> int:
@@ -202,8 +202,7 @@ class Store:
                 return meta, last[0][0].decode() if last else ""
 
     def record(self, reservation_id: str) -> Record | None:
-        with answering():
-            fields = self.redis.hgetall(self.keys.reservation(reservation_id))
+        [fields] = self._ask(("HGETALL", self.keys.reservation(reservation_id)))
         return Record(reservation_id, fields) if fields else None
 
     def sku(self, sku: str) -> Sku | None:
@@ -222,19 +221,17 @@ class Store:
             return [sku_from(name, fields) for name, fields in zip(names, pipe.execute(), strict=True) if fields]
 
     def stock(self, skus: Sequence[str]) -> Stock:
-        with answering():
-            pipe = self.redis.pipeline(transaction=False)
-            pipe.time()
-            pipe.hmget(self.keys.meta, "clock_ms", "selling_paused")
-            pipe.zrange(self.keys.deadlines, 0, 0, withscores=True)
-            for sku in skus:
-                pipe.hmget(self.keys.sku(sku), STOCK_FIELDS)
-            time, (clock_ms, paused), first, *rows = pipe.execute()
+        time, (clock_ms, paused), first, *rows = self._ask(
+            ("TIME",),
+            ("HMGET", self.keys.meta, "clock_ms", "selling_paused"),
+            ("ZRANGE", self.keys.deadlines, 0, 0, "WITHSCORES"),
+            *[("HMGET", self.keys.sku(sku), *STOCK_FIELDS) for sku in skus],
+        )
         now_ms = _now_ms(time, clock_ms)
         fields = [
             {name: value for name, value in zip(STOCK_FIELDS, row, strict=True) if value is not None} for row in rows
         ]
-        due = bool(first) and first[0][1] <= now_ms
+        due = any(deadline_ms <= now_ms for _, deadline_ms in _scores(first))
         return Stock(now_ms, paused is not None, due, dict(zip(skus, fields, strict=True)))
 
     def holds(
@@ -245,24 +242,34 @@ class Store:
         A full page has all holds of its last millisecond, so more than `limit` maybe: the next one can start right
         after it, and is complete even if others end holds meanwhile.
         """
-        with answering():
-            deadlines = self.keys.deadlines
-            page: list[Any] = self.redis.zrange(
-                deadlines, from_ms, to_ms, byscore=True, offset=offset, num=limit, withscores=True
-            )
-            if len(page) == limit:
-                last_ms = int(page[-1][1])
-                ties = self.redis.zrange(deadlines, last_ms, last_ms, byscore=True, withscores=True)
-                known = {reservation_id for reservation_id, _ in page}
-                page += [tie for tie in ties if tie[0] not in known]
-            pipe = self.redis.pipeline(transaction=False)
-            for reservation_id, _ in page:
-                pipe.hget(self.keys.reservation(reservation_id), "lines")
-            lines = pipe.execute()
+        page = self._deadlines(from_ms, to_ms, "LIMIT", offset, limit)
+        if len(page) == limit:
+            last_ms = page[-1][1]
+            known = {reservation_id for reservation_id, _ in page}
+            page += [tie for tie in self._deadlines(last_ms, last_ms) if tie[0] not in known]
+        lines = self._ask(*[("HGET", self.keys.reservation(reservation_id), "lines") for reservation_id, _ in page])
         return [
-            (reservation_id, int(deadline_ms), _skus(text or ""))
+            (reservation_id, deadline_ms, _skus(text or ""))
             for (reservation_id, deadline_ms), text in zip(page, lines, strict=True)
         ]
+
+    def next_deadline(self, after_ms: int) -> int:
+        """The first deadline of any hold after a time; the end of time if there is none."""
+        page = self._deadlines(f"({after_ms}", "+inf", "LIMIT", 0, 1)
+        return page[0][1] if page else NEVER_MS
+
+    def _deadlines(self, from_ms: int | str, to_ms: int | str, *limit: int | str) -> list[tuple[str, int]]:
+        command = ("ZRANGE", self.keys.deadlines, from_ms, to_ms, "BYSCORE", *limit, "WITHSCORES")
+        return _scores(self._ask(command)[0])
+
+    def _ask(self, *commands: Command) -> list[Any]:
+        """Replies to reads, in one round trip with whatever other threads ask at the same time."""
+        with answering():
+            replies = self.coalescer.ask(*commands)
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+        return replies
 
     def cart(self, cart_id: str) -> dict[str, str]:
         """A cart's hash, empty if there is none."""
@@ -365,6 +372,12 @@ def _skus(text: str) -> list[str]:
         return [line.sku for line in unpacked(text)]
     except ValueError:
         return []
+
+
+def _scores(reply: Sequence[Any]) -> list[tuple[str, int]]:
+    """Members and scores: pairs in RESP3, one list of both in RESP2."""
+    pairs = reply if reply and not isinstance(reply[0], str) else zip(reply[::2], reply[1::2], strict=True)
+    return [(member, int(float(score))) for member, score in pairs]
 
 
 def _now_ms(time: tuple[int, int], clock_ms: str | None) -> int:
