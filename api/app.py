@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from typing import Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, request
 from gunicorn.http.errors import ParseException
+from werkzeug.datastructures import Headers
 
-from api import context, openapi, problems
+from api import openapi, problems
 from api.auth import Authenticator
+from api.incoming import Incoming
+from api.outgoing import Outgoing
+from api.route import ROUTES, Answering, Parts
 from api.views import availability, batch, carts, health, operation, orders, payments, reservations, stock
 from engine.engine import Engine
 
-MOST_BODY_BYTES = 64 * 1024
+CHUNK_BYTES = 64 * 1024
 
 SILENCE_SECONDS = 5.0
 """How long a client may be silent in the middle of a body."""
@@ -20,44 +26,84 @@ SILENCE_SECONDS = 5.0
 MOST_DISCARDED_BYTES = 8 * 1024 * 1024
 """Of a body that nobody wanted, read and thrown away so that the client gets the answer."""
 
+Environ = dict[str, Any]
+
+
+class Stockade(Flask):
+    """Flask, with a shorter way to the busiest routes.
+
+    Where a path has no variable word, or one at its end, its route is found with one look into a dict, and answers without
+    Flask's contexts, hooks and signals, which take longer than a reservation. All other requests go through Flask, to the
+    same functions.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__("stockade", static_folder=None)
+        self.extensions["stockade"] = self._parts = parts
+        self._plain: dict[tuple[str, str], Answering] = {}
+        self._ending: dict[tuple[str, str], tuple[Answering, str]] = {}
+        for route, answer in ROUTES:
+            head, _, last = route.path.rpartition("/")
+            if "<" not in route.path:
+                self._plain[route.method, route.path] = answer
+            elif "<" not in head:
+                self._ending[route.method, head] = (answer, last.strip("<>"))
+
+    def wsgi_app(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        _wait_for_bodies_with_patience(environ)
+        outgoing = self._directly(environ)
+        if outgoing is None:
+            return super().wsgi_app(environ, start_response)
+        _finish(environ, outgoing.headers)
+        return outgoing(environ, start_response)
+
+    def _directly(self, environ: Environ) -> Outgoing | None:
+        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        words, answer = {}, self._plain.get((method, path))
+        if answer is None:
+            head, _, last = path.rpartition("/")
+            answer, word = self._ending.get((method, head), (None, ""))
+            if answer is None or not last or not last.isascii():
+                return None
+            words = {word: last}
+        try:
+            return answer(self._parts, environ, words)
+        except Exception as error:
+            return problems.of(error)
+
 
 def create_app(engine: Engine) -> Flask:
     """Raises: ConfigurationError: the keys for tokens can't be used."""
-    app = Flask("stockade", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MOST_BODY_BYTES
-    app.extensions["stockade_engine"] = engine
-    app.extensions["stockade_authenticator"] = Authenticator(engine.settings)
+    app = Stockade(Parts(engine, Authenticator(engine.settings)))
     app.extensions["stockade_openapi"] = openapi.document()
     for module in (stock, availability, carts, batch, reservations, payments, orders, operation, health):
         app.register_blueprint(module.blueprint)
     app.register_blueprint(health.docs)
-    problems.register(app)
-    app.before_request(_take_request_id)
-    app.before_request(_wait_for_bodies_with_patience)
-    app.after_request(_give_request_id)
-    app.after_request(_discard_unread_body)
+    app.register_error_handler(Exception, problems.of)
+    app.after_request(_finished)
     return app
 
 
-def _take_request_id() -> None:
-    g.request_id = context.new_request_id()
+def _finished(response: Response) -> Response:
+    _finish(request.environ, response.headers)
+    return response
 
 
-def _wait_for_bodies_with_patience() -> None:
+def _finish(environ: Environ, headers: dict[str, str] | Headers) -> None:
+    """Give every response its id, and take what is left of the request off the wire."""
+    headers["X-Request-Id"] = Incoming(environ).request_id
+    _discard_unread_body(environ)
+
+
+def _wait_for_bodies_with_patience(environ: Environ) -> None:
     """A client that stops sending, or reading, must not keep a thread. gunicorn sets the timeout anew for each request."""
-    if connection := request.environ.get("gunicorn.socket"):
+    if connection := environ.get("gunicorn.socket"):
         connection.settimeout(SILENCE_SECONDS)
 
 
-def _give_request_id(response: Response) -> Response:
-    response.headers["X-Request-Id"] = g.request_id
-    return response
-
-
-def _discard_unread_body(response: Response) -> Response:
+def _discard_unread_body(environ: Environ) -> None:
     """Read what no view has read: gunicorn would cut the connection, or lose the request that follows in it."""
     left = MOST_DISCARDED_BYTES
     with suppress(OSError, ParseException):
-        while left > 0 and (data := request.environ["wsgi.input"].read(MOST_BODY_BYTES)):
+        while left > 0 and (data := environ["wsgi.input"].read(CHUNK_BYTES)):
             left -= len(data)
-    return response

@@ -33,8 +33,9 @@ class Identity:
 
 @dataclass(frozen=True)
 class Claims:
-    subject: str
-    scopes: frozenset[str]
+    """`identity` is that of who acts for nobody else."""
+
+    identity: Identity
     expires_s: float
 
 
@@ -66,12 +67,14 @@ class Authenticator:
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()
             self._known[token] = claims
-        user = claims.subject if on_behalf_of is None else _utf8(on_behalf_of)
-        if user != claims.subject and STOREFRONT not in claims.scopes:
+        if on_behalf_of is None:
+            return claims.identity
+        user = _utf8(on_behalf_of)
+        if user != claims.identity.actor and STOREFRONT not in claims.identity.scopes:
             raise Problem("forbidden", "Only the scope storefront may act for another user.")
         if not is_user(user):
             raise Problem("bad_request", "Stockade-User must be 1 to 255 printable characters.")
-        return Identity(claims.subject, user, claims.scopes)
+        return Identity(claims.identity.actor, user, claims.identity.scopes)
 
     def _verified(self, token: str) -> Claims:
         options: Any = {"require": REQUIRED_CLAIMS, "verify_aud": self._audience is not None}
@@ -86,7 +89,7 @@ class Authenticator:
         subject, scope = claims["sub"], claims.get("scope", "")
         if not isinstance(scope, str) or not is_user(subject):
             raise unauthenticated("The token is not valid.")
-        return Claims(subject, frozenset(scope.split()), expires_s)
+        return Claims(Identity(subject, subject, frozenset(scope.split())), expires_s)
 
     def _key_for(self, header: dict[str, Any]) -> tuple[Any, str]:
         if header.get("alg") == "HS256":

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from flask import g, request
 
 from api.auth import Identity
+from api.incoming import Incoming
 from api.problems import INVALID, Problem
-from engine.ids import fingerprint, random_id
+from engine.ids import fingerprint
 from engine.limits import SKU_PATTERN
 from engine.values import Origin
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -40,23 +39,18 @@ class Call:
         return self.identity.user if self.identity else ""
 
 
-def new_request_id() -> str:
-    given = request.headers.get("X-Request-Id", "")
-    return given if REQUEST_ID.fullmatch(given) else random_id()
-
-
-def call(identity: Identity | None, document: Any) -> Call:
+def call(incoming: Incoming, identity: Identity | None, document: Any) -> Call:
     """Raises: Problem: `bad_request`, an Idempotency-Key that is not 1-255 visible ASCII, a body nested too deep."""
-    key = request.headers.get("Idempotency-Key")
+    key = incoming.header("HTTP_IDEMPOTENCY_KEY")
     if key is None:
-        return Call(identity, g.request_id, "", "")
+        return Call(identity, incoming.request_id, "", "")
     if not IDEMPOTENCY_KEY.fullmatch(key):
         raise Problem("bad_request", "Idempotency-Key must be 1 to 255 visible ASCII characters.")
     try:
         canonical = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:  # orjson reads deeper documents than it writes.
         raise Problem("bad_request", "The body is nested too deep.") from error
-    return Call(identity, g.request_id, key, fingerprint(request.method.encode(), request.path.encode(), canonical))
+    return Call(identity, incoming.request_id, key, fingerprint(incoming.method.encode(), incoming.path, canonical))
 
 
 def valid_sku(text: str) -> str:
@@ -66,28 +60,17 @@ def valid_sku(text: str) -> str:
     return text
 
 
-def json_document(*, may_be_missing: bool = False) -> Any:
+def json_document(incoming: Incoming, most_bytes: int, *, may_be_missing: bool = False) -> Any:
     """The body, parsed. One that `may_be_missing` and is, is an empty object.
 
     Raises:
         Problem: `bad_request`, if it isn't JSON or doesn't say so; `payload_too_large`.
     """
-    if may_be_missing and not request.content_length and "Transfer-Encoding" not in request.headers:
+    if may_be_missing and not incoming.has_body:
         return {}
-    if request.mimetype != "application/json":
+    if not incoming.is_json:
         raise Problem("bad_request", "Content-Type must be application/json.")
-    body = request.get_data()
-    # Werkzeug cuts a body of unknown length off at the limit, without a word.
-    if request.content_length is None and len(body) == request.max_content_length and _more():
-        raise Problem("payload_too_large", "")
     try:
-        return orjson.loads(body)
+        return orjson.loads(incoming.body(most_bytes))
     except orjson.JSONDecodeError as error:
         raise Problem("bad_request", "The body is not JSON.") from error
-
-
-def _more() -> bool:
-    try:
-        return bool(request.environ["wsgi.input"].read(1))
-    except OSError:
-        return True

@@ -8,6 +8,9 @@ from typing import Any
 
 from marshmallow import ValidationError, fields
 
+from engine.limits import MOST_QUANTITY, SKU_PATTERN
+
+SKU = re.compile(SKU_PATTERN).fullmatch
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
@@ -39,6 +42,22 @@ class Flag(fields.Boolean):
         return value
 
 
+class Lines(fields.List[Any]):
+    """A list of `{sku, quantity}`. One that is right is seen at a glance; where it isn't, marshmallow says what is wrong."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if type(value) is list and all(_is_line(line) for line in value):
+            return value
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+def _is_line(line: Any) -> bool:
+    if type(line) is not dict or len(line) != 2:
+        return False
+    sku, quantity = line.get("sku"), line.get("quantity")
+    return type(sku) is str and SKU(sku) is not None and type(quantity) is int and 1 <= quantity <= MOST_QUANTITY
+
+
 class Timestamp(fields.Field[int]):
     """RFC 3339 outside, milliseconds since 1970 inside. 0 is shown as null."""
 
@@ -60,4 +79,4 @@ class Timestamp(fields.Field[int]):
 
 def rfc_3339(milliseconds: int) -> str:
     seconds, rest = divmod(milliseconds, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:03}Z"
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{rest:03}Z"

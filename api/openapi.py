@@ -55,7 +55,7 @@ def document() -> dict[str, Any]:
         },
     )
     spec.components.schema("BatchItem", schema=BatchItem)
-    for route in ROUTES:
+    for route, _ in ROUTES:
         spec.path(
             path=re.sub(r"<(\w+)>", r"{\1}", route.path),
             operations={route.method.lower(): _operation(route, converter)},

@@ -9,11 +9,11 @@ from typing import Any
 
 import orjson
 import structlog
-from flask import Flask, Response
 from gunicorn.http.errors import ParseException
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
+from api.outgoing import Outgoing
 from api.schemas import LineVerdictSchema
 from engine.errors import EngineError, LinesUnavailable, RefundRequired, ValidationFailed
 
@@ -55,6 +55,8 @@ DETAIL: dict[str, str] = {
 }
 """What to say where nothing more is known. From 500 on this is all that is said."""
 
+VERDICTS = LineVerdictSchema(many=True)
+
 INVALID = "The request has errors; see errors."
 
 RETRY_AFTER_SECONDS = 1
@@ -75,12 +77,11 @@ class Problem(Exception):
         self.extra = extra
 
 
-def response(code: str, detail: str, extra: Mapping[str, object], headers: Mapping[str, str]) -> Response:
+def response(code: str, detail: str, extra: Mapping[str, object], headers: Mapping[str, str]) -> Outgoing:
     status = STATUS[code]
     # Errors in a list have the index as their key.
     body = orjson.dumps(document(code, detail, extra), option=orjson.OPT_NON_STR_KEYS)
-    answer = Response(body, status, mimetype="application/problem+json")
-    answer.headers.update(headers)
+    answer = Outgoing(status, body, "application/problem+json", headers)
     if status == 503:
         answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return answer
@@ -108,27 +109,26 @@ def document(code: str, detail: str, extra: Mapping[str, object]) -> dict[str, o
     }
 
 
-def register(app: Flask) -> None:
-    app.register_error_handler(Problem, _from_problem)
-    app.register_error_handler(EngineError, _from_engine)
-    app.register_error_handler(HTTPException, _from_werkzeug)
-    app.register_error_handler(ParseException, _from_gunicorn)
-    app.register_error_handler(Exception, _from_bug)
-
-
-def _from_problem(problem: Problem) -> Response:
-    return response(problem.code, problem.detail, problem.extra, problem.headers)
-
-
-def _from_engine(error: EngineError) -> Response:
-    return response(error.code, *_told(error), {})
+def of(error: Exception) -> Outgoing:
+    """The answer to whatever went wrong."""
+    if isinstance(error, Problem):
+        return response(error.code, error.detail, error.extra, error.headers)
+    if isinstance(error, EngineError):
+        return response(error.code, *_told(error), {})
+    if isinstance(error, HTTPException):
+        return _of_werkzeug(error)
+    if isinstance(error, ParseException):
+        # A chunked body is parsed while it's read; so this is where its errors come up.
+        return response("bad_request", "The body is not valid HTTP.", {}, {"Connection": "close"})
+    log.error("internal_error", exc_info=error)
+    return response("internal_error", "", {}, {})
 
 
 def _told(error: EngineError) -> tuple[str, dict[str, Any]]:
     """What an engine's error says to the client: its detail, and members of its own."""
     extra: dict[str, Any] = {}
     if isinstance(error, LinesUnavailable):
-        extra["lines"] = LineVerdictSchema(many=True).dump(error.lines)
+        extra["lines"] = VERDICTS.dump(error.lines)
         if error.standing:
             extra["standing_reservation"] = error.standing
     if isinstance(error, RefundRequired):
@@ -140,17 +140,7 @@ def _told(error: EngineError) -> tuple[str, dict[str, Any]]:
     return (str(error) if STATUS[error.code] < 500 else ""), extra
 
 
-def _from_werkzeug(error: HTTPException) -> Response:
+def _of_werkzeug(error: HTTPException) -> Outgoing:
     code = CODE_OF_STATUS.get(error.code or 500, "bad_request" if (error.code or 500) < 500 else "internal_error")
     headers = {name: value for name, value in error.get_headers() if name == "Allow"}
     return response(code, DETAIL.get(code, "The request can't be understood."), {}, headers)
-
-
-def _from_gunicorn(error: ParseException) -> Response:
-    """A chunked body is parsed while it's read; so this is where its errors come up."""
-    return response("bad_request", "The body is not valid HTTP.", {}, {"Connection": "close"})
-
-
-def _from_bug(error: Exception) -> Response:
-    log.error("internal_error", exc_info=error)
-    return response("internal_error", "", {}, {})

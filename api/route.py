@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import wraps
 from typing import Any
+from urllib.parse import parse_qs
 
 import orjson
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, current_app, request
 from marshmallow import Schema, ValidationError, fields
 
 from api import context, signature
 from api.auth import CUSTOMER, STOREFRONT, Authenticator, Identity
+from api.incoming import Incoming
+from api.outgoing import Outgoing
 from api.problems import INVALID, Problem
 from engine.engine import Engine
 from engine.values import Operation
@@ -71,7 +73,18 @@ class Route:
     most_body_bytes: int = 64 * 1024
 
 
-ROUTES: list[Route] = []
+@dataclass(frozen=True)
+class Parts:
+    """What every route needs, made once for an app."""
+
+    engine: Engine
+    authenticator: Authenticator
+
+
+Answering = Callable[[Parts, dict[str, Any], dict[str, str]], Outgoing]
+"""Answers a request, given the parts, the WSGI environment and the words in its path. Raises what `api.problems` knows."""
+
+ROUTES: list[tuple[Route, Answering]] = []
 """Every route of the service, in the order of the contract. Filled when the views are imported."""
 
 View = Callable[..., Answer]
@@ -80,50 +93,63 @@ View = Callable[..., Answer]
 def route(blueprint: Blueprint, method: str, path: str, summary: str, **kwargs: Any) -> Callable[[View], View]:
     """Make a view answer at `path` and put it into the OpenAPI document. Options: see `Route`."""
     declared = Route(method, (blueprint.url_prefix or "") + path, summary, **kwargs)
-    ROUTES.append(declared)
-    body_schema = declared.body() if declared.body else None
-    query_schema = declared.query() if declared.query else None
-    dumpers = {status: schema() for status, schema in declared.answers.items()}
 
     def decorate(view: View) -> View:
-        @wraps(view)
-        def answer(**words: str) -> Response:
-            request.max_content_length = declared.most_body_bytes
-            identity = _identity(declared)
-            document = context.json_document(may_be_missing=declared.bodiless) if body_schema else None
-            call = context.call(identity, document)
-            body = _loaded(body_schema, document) if body_schema else {}
-            query = _loaded(query_schema, _query(query_schema)) if query_schema else {}
-            engine: Engine = current_app.extensions["stockade_engine"]
-            return _dumped(view(Request(engine, call, body, query), **words), dumpers, bool(call.idempotency_key))
+        answer = _answering(declared, view)
+        ROUTES.append((declared, answer))
 
-        blueprint.add_url_rule(path, view_func=answer, methods=[method], endpoint=view.__name__)
+        def answer_flask(**words: str) -> Outgoing:
+            return answer(current_app.extensions["stockade"], request.environ, words)
+
+        blueprint.add_url_rule(path, view_func=answer_flask, methods=[method], endpoint=view.__name__)
         return view
 
     return decorate
 
 
-def _identity(route: Route) -> Identity | None:
+def _answering(route: Route, view: View) -> Answering:
+    body_schema = route.body() if route.body else None
+    query_schema = route.query() if route.query else None
+    dumpers = {status: schema() for status, schema in route.answers.items()}
+
+    def answer(parts: Parts, environ: dict[str, Any], words: dict[str, str]) -> Outgoing:
+        incoming, document, body, query = Incoming(environ), None, {}, {}
+        identity = _identity(route, incoming, parts)
+        if body_schema:
+            document = context.json_document(incoming, route.most_body_bytes, may_be_missing=route.bodiless)
+        call = context.call(incoming, identity, document)
+        if body_schema:
+            body = _loaded(body_schema, document)
+        if query_schema:
+            query = _loaded(query_schema, _query(query_schema, environ))
+        return _dumped(view(Request(parts.engine, call, body, query), **words), dumpers, bool(call.idempotency_key))
+
+    return answer
+
+
+def _identity(route: Route, incoming: Incoming, parts: Parts) -> Identity | None:
     if route.signed:
-        signature.check(current_app.extensions["stockade_engine"].settings.webhook_secret)
-    if not route.scopes or (route.guests and "Authorization" not in request.headers):
+        given = incoming.header("HTTP_STOCKADE_SIGNATURE") or ""
+        signature.check(parts.engine.settings.webhook_secret, given, incoming.body(route.most_body_bytes))
+    authorization = incoming.header("HTTP_AUTHORIZATION")
+    if not route.scopes or (route.guests and authorization is None):
         return None
-    authenticator: Authenticator = current_app.extensions["stockade_authenticator"]
-    identity = authenticator.identify(request.headers.get("Authorization", ""), request.headers.get("Stockade-User"))
+    acts_for = incoming.header("HTTP_STOCKADE_USER")
+    identity = parts.authenticator.identify(authorization or "", acts_for)
     if identity.scopes.isdisjoint(route.scopes):
         raise Problem("forbidden", f"The token needs the scope {' or '.join(route.scopes)}.")
-    acts_for_nobody = identity.scopes & set(route.scopes) == {STOREFRONT} and CUSTOMER in route.scopes
-    if acts_for_nobody and "Stockade-User" not in request.headers:
+    if acts_for is None and CUSTOMER in route.scopes and identity.scopes.intersection(route.scopes) == {STOREFRONT}:
         if route.guests:
             return None
         raise Problem("forbidden", "With the scope storefront, the header Stockade-User must say for whom.")
     return identity
 
 
-def _query(schema: Schema) -> dict[str, Any]:
+def _query(schema: Schema, environ: dict[str, Any]) -> dict[str, Any]:
     """Query parameters as the schema wants them: a list where it has a list, else the last one given."""
     lists = {name for name, field in schema.fields.items() if isinstance(field, fields.List)}
-    return {name: values if name in lists else values[-1] for name, values in request.args.lists()}
+    asked = parse_qs(environ["QUERY_STRING"], keep_blank_values=True, errors="replace")
+    return {name: values if name in lists else values[-1] for name, values in asked.items()}
 
 
 def _loaded(schema: Schema, document: Any) -> dict[str, Any]:
@@ -134,16 +160,14 @@ def _loaded(schema: Schema, document: Any) -> dict[str, Any]:
     return loaded
 
 
-def _dumped(answer: Answer, dumpers: Mapping[int, Schema], keyed: bool) -> Response:
+def _dumped(answer: Answer, dumpers: Mapping[int, Schema], keyed: bool) -> Outgoing:
     if answer.status == 204:
-        empty = Response(status=204)
-        del empty.headers["Content-Type"]
-        return empty
+        return Outgoing(204, b"")
     document = dumpers[answer.status].dump(answer.value)
     # Errors in a list have the index as their key.
     data = orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS)
-    response = Response(data, answer.status, mimetype="application/json", headers=answer.headers)
+    outgoing = Outgoing(answer.status, data, "application/json", answer.headers)
     # Without a key the call was repeated by our own client, after a time-out.
     if answer.replayed and keyed:
-        response.headers["Idempotent-Replayed"] = "true"
-    return response
+        outgoing.headers["Idempotent-Replayed"] = "true"
+    return outgoing

@@ -6,7 +6,8 @@ from typing import Any
 
 from marshmallow import RAISE, Schema, fields, validate
 
-from api.fields import Digits, Flag, Timestamp, Whole
+from api.answered import Answered
+from api.fields import Digits, Flag, Lines, Timestamp, Whole
 from engine.limits import MAX_HOLD_SECONDS, MOST_IN_BATCH, MOST_LINES, MOST_ON_HAND, MOST_QUANTITY, SKU_PATTERN
 from engine.payments import Outcome
 from engine.states import ORDER_STATE, Availability, State, Verdict
@@ -41,7 +42,7 @@ class Strict(Schema):
         unknown = RAISE
 
 
-class ProblemSchema(Schema):
+class ProblemSchema(Answered):
     """RFC 9457, with `code`, and `errors` or `lines` where they help."""
 
     type = Text(required=True)
@@ -54,13 +55,13 @@ class ProblemSchema(Schema):
     standing_reservation = Text()
 
 
-class LineSchema(Strict):
+class LineRequest(Strict):
     sku = _sku(required=True)
     quantity = Whole(required=True, validate=validate.Range(1, MOST_QUANTITY))
 
 
 class LinesMixin(Strict):
-    lines = fields.List(fields.Nested(LineSchema), required=True, validate=validate.Length(1, MOST_LINES))
+    lines = Lines(fields.Nested(LineRequest), required=True, validate=validate.Length(1, MOST_LINES))
 
 
 class ReservationRequest(LinesMixin):
@@ -92,11 +93,16 @@ class BatchRequest(Strict):
     )
 
 
+class LineSchema(Answered):
+    sku = _sku(required=True)
+    quantity = Whole(required=True, validate=validate.Range(1, MOST_QUANTITY))
+
+
 class CartLineRequest(Strict):
     quantity = Whole(required=True, validate=validate.Range(1, MOST_QUANTITY))
 
 
-class CartLineSchema(Schema):
+class CartLineSchema(Answered):
     sku = Text(required=True)
     quantity = Whole(required=True)
     available = Whole(required=True)
@@ -104,7 +110,7 @@ class CartLineSchema(Schema):
     fulfillable = Flag(required=True)
 
 
-class CartSchema(Schema):
+class CartSchema(Answered):
     id = Text(required=True)
     lines = fields.List(fields.Nested(CartLineSchema), required=True)
 
@@ -116,11 +122,11 @@ class WebhookRequest(Strict):
     payment_id = _words(required=True)
 
 
-class WebhookSchema(Schema):
+class WebhookSchema(Answered):
     outcome = Text(required=True, validate=validate.OneOf(list(Outcome)))
 
 
-class ReservationSchema(Schema):
+class ReservationSchema(Answered):
     id = Text(required=True)
     state = Text(required=True, validate=validate.OneOf(list(State)))
     lines = fields.List(fields.Nested(LineSchema), required=True)
@@ -129,17 +135,17 @@ class ReservationSchema(Schema):
     expires_at = Timestamp(attribute="deadline_ms", required=True)
 
 
-class BatchResultSchema(Schema):
+class BatchResultSchema(Answered):
     status = Whole(required=True)
     reservation = fields.Nested(ReservationSchema)
     problem = fields.Nested(ProblemSchema)
 
 
-class BatchSchema(Schema):
+class BatchSchema(Answered):
     results = fields.List(fields.Nested(BatchResultSchema), required=True)
 
 
-class LineVerdictSchema(Schema):
+class LineVerdictSchema(Answered):
     sku = Text(required=True)
     requested = Whole(required=True)
     available = Whole(required=True)
@@ -166,7 +172,7 @@ class AdjustmentRequest(Strict):
     reason = _words(required=True)
 
 
-class SkuSchema(Schema):
+class SkuSchema(Answered):
     sku = Text(required=True)
     name = Text(required=True, allow_none=True)
     on_hand = Whole(required=True)
@@ -179,7 +185,7 @@ class SkuSchema(Schema):
     paused = Flag(required=True)
 
 
-class SkuPageSchema(Schema):
+class SkuPageSchema(Answered):
     items = fields.List(fields.Nested(SkuSchema), required=True)
     next_cursor = Text(required=True, allow_none=True)
 
@@ -193,7 +199,7 @@ class AvailabilityQuery(Strict):
     sku = fields.List(_sku(), required=True, validate=validate.Length(1, MOST_AVAILABILITIES))
 
 
-class AvailabilitySchema(Schema):
+class AvailabilitySchema(Answered):
     sku = Text(required=True)
     available = Whole(required=True)
     status = Text(required=True, validate=validate.OneOf(list(Availability)))
@@ -201,7 +207,7 @@ class AvailabilitySchema(Schema):
     as_of = Timestamp(attribute="as_of_ms", required=True)
 
 
-class AvailabilitiesSchema(Schema):
+class AvailabilitiesSchema(Answered):
     items = fields.List(fields.Nested(AvailabilitySchema), required=True)
 
 
@@ -209,7 +215,7 @@ class CommitRequest(Strict):
     payment_id = _words(required=True)
 
 
-class OrderSchema(Schema):
+class OrderSchema(Answered):
     id = Text(required=True)
     user = Text(required=True)
     state = Text(required=True, validate=validate.OneOf(list(ORDER_STATE.values())))
@@ -219,14 +225,14 @@ class OrderSchema(Schema):
     committed_at = Timestamp(attribute="committed_ms", required=True)
 
 
-class CommitSchema(Schema):
+class CommitSchema(Answered):
     order = fields.Nested(OrderSchema, required=True)
     late = Flag(required=True)
 
 
 class CancelRequest(Strict):
     reason = _words(required=True)
-    lines = fields.List(fields.Nested(LineSchema), validate=validate.Length(1, MOST_LINES))
+    lines = Lines(fields.Nested(LineRequest), validate=validate.Length(1, MOST_LINES))
 
 
 class SellingRequest(Strict):
@@ -234,7 +240,7 @@ class SellingRequest(Strict):
     reason = _words(required=True)
 
 
-class SellingSchema(Schema):
+class SellingSchema(Answered):
     paused = Flag(required=True)
     reason = Text(required=True)
 
@@ -248,14 +254,14 @@ class AuditQuery(Strict):
     limit = Digits(load_default=100, validate=validate.Range(1, MOST_ON_PAGE))
 
 
-class ChangeSchema(Schema):
+class ChangeSchema(Answered):
     """A line of an event. A recount's quantity is the change and may be below 0."""
 
     sku = Text(required=True)
     quantity = Whole(required=True)
 
 
-class EventSchema(Schema):
+class EventSchema(Answered):
     epoch = Whole(required=True)
     seq = Whole(required=True)
     at = Timestamp(attribute="at_ms", required=True)
@@ -268,11 +274,11 @@ class EventSchema(Schema):
     payment_id = Text(required=True)
 
 
-class AuditSchema(Schema):
+class AuditSchema(Answered):
     items = fields.List(fields.Nested(EventSchema), required=True)
     next = Text(required=True, allow_none=True)
 
 
-class ChecksSchema(Schema):
+class ChecksSchema(Answered):
     status = Text(required=True)
     checks = fields.Dict(keys=Text(), values=Text())

@@ -12,11 +12,19 @@ from dataclasses import dataclass
 from engine.values import Operation
 
 ALPHABET = string.digits + string.ascii_letters
+PAIRS = [low + high for high in ALPHABET for low in ALPHABET]
+"""Digits two by two, the lower one first, as ids are written."""
+
 RESERVATION_ID = re.compile(r"[0-9A-Za-z]{22}")
 
 
 def random_id() -> str:
     return _text(secrets.token_bytes(16))
+
+
+def random_word() -> str:
+    """64 bits for what need not be unguessable, only different from others."""
+    return secrets.token_hex(8)
 
 
 def is_reservation_id(text: str) -> bool:
@@ -49,8 +57,8 @@ class DerivedIds:
 
 
 def _text(sixteen_bytes: bytes) -> str:
-    number, digits = int.from_bytes(sixteen_bytes, "big"), []
-    for _ in range(22):
-        number, digit = divmod(number, 62)
-        digits.append(ALPHABET[digit])
-    return "".join(digits)
+    number, pairs = int.from_bytes(sixteen_bytes, "big"), []
+    for _ in range(11):
+        number, pair = divmod(number, len(PAIRS))
+        pairs.append(PAIRS[pair])
+    return "".join(pairs)

@@ -99,37 +99,51 @@ local function judge(line)
   return line.reserved > 0 and 'all_held' or 'sold_out'
 end
 
-local refused, answer, packed, counted = false, {'lines_unavailable', now_ms, 0}, {}, {}
-for _, line in ipairs(lines) do
-  local verdict = judge(line)
-  refused = refused or verdict ~= 'ok'
-  local may_return = verdict == 'insufficient' or verdict == 'all_held' or verdict == 'limit_exceeded'
-  if may_return and line.next_release_ms > 0 and line.next_release_ms <= now_ms then answer[3] = 1 end
-  for _, value in ipairs({line.sku, line.quantity, line.available, verdict, line.free, line.next_release_ms}) do
-    answer[#answer + 1] = value
-  end
-  packed[#packed + 1] = line.sku .. '=' .. string.format('%d', line.quantity)
+-- 1 if the time of any hold at all has run out: a SKU's next_release_ms may be too early.
+local function any_due()
+  local first = redis.call('ZRANGE', deadlines_key, 0, 0, 'WITHSCORES')
+  return first[2] and tonumber(first[2]) <= now_ms and 1 or 0
+end
+
+local refused, packed, counted = false, {}, {}
+for at, line in ipairs(lines) do
+  line.verdict = judge(line)
+  refused = refused or line.verdict ~= 'ok'
+  packed[at] = line.sku .. '=' .. string.format('%d', line.quantity)
   if line.counted then counted[#counted + 1] = line.sku end
 end
-if refused then return answer end
+if refused then
+  local answer = {'lines_unavailable', now_ms, 0}
+  for _, line in ipairs(lines) do
+    local may_return = line.verdict == 'insufficient' or line.verdict == 'all_held' or line.verdict == 'limit_exceeded'
+    if may_return and line.next_release_ms > 0 and line.next_release_ms <= now_ms then answer[3] = any_due() end
+    for _, value in ipairs({line.sku, line.quantity, line.available, line.verdict, line.free, line.next_release_ms}) do
+      answer[#answer + 1] = value
+    end
+  end
+  return answer
+end
 packed = table.concat(packed, ' ')
 local created_ms, seq, replaced = tonumber(old[3] or now_ms), tonumber(meta[3]), old[1]
 local deadline_ms = math.min(now_ms + hold_ms, created_ms + 900000)
+-- A number handed to Redis is printed with 17 digits of a float, which takes ten times as long as text does.
+local now, created, deadline = string.format('%d', now_ms), string.format('%d', created_ms), string.format('%d', deadline_ms)
+counted = table.concat(counted, ' ')
 
 -- Nothing below this line can refuse.
 
 -- Puts an event of this user into the ledger.
 local function emit(op, reservation_id, of_lines, until_ms, reason, detail, counts)
   seq = seq + 1
-  redis.call('XADD', ledger_key, meta[2] .. '-' .. string.format('%d', seq), 'op', op, 'at_ms', now_ms, 'actor', actor,
+  redis.call('XADD', ledger_key, meta[2] .. '-' .. string.format('%d', seq), 'op', op, 'at_ms', now, 'actor', actor,
     'user', user, 'reservation_id', reservation_id, 'lines', of_lines, 'deadline_ms', until_ms, 'payment_id', '',
     'reason', reason, 'request_id', request_id, 'detail', detail, 'counted', counts, 'operation', '')
 end
 
 if replaced then emit('release', replaces, old[2], '', 'replaced', '', old[5] or '') end
-local detail = cart == '' and fingerprint or fingerprint .. ' ' .. cart .. ' ' .. string.format('%d', created_ms)
-emit('reserve', id, packed, deadline_ms, '', detail, table.concat(counted, ' '))
-redis.call('HSET', meta_key, 'seq', string.format('%d', seq), 'clock_ms', now_ms)
+local detail = cart == '' and fingerprint or fingerprint .. ' ' .. cart .. ' ' .. created
+emit('reserve', id, packed, deadline, '', detail, counted)
+redis.call('HSET', meta_key, 'seq', string.format('%d', seq), 'clock_ms', now)
 for sku, own in pairs(given_up) do
   if own.counted > 0 and redis.call('HINCRBY', KEYS[own.at + 1], user, -own.counted) <= 0 then
     redis.call('HDEL', KEYS[own.at + 1], user)
@@ -140,9 +154,11 @@ for sku, own in pairs(given_up) do
   end
 end
 for _, line in ipairs(lines) do
-  redis.call('HSET', line.sku_key, 'available', line.available - line.quantity, 'reserved', line.reserved + line.quantity)
+  local available, reserved = string.format('%d', line.available - line.quantity), string.format('%d', line.reserved + line.quantity)
   if line.next_release_ms == 0 or deadline_ms < line.next_release_ms then
-    redis.call('HSET', line.sku_key, 'next_release_ms', deadline_ms)
+    redis.call('HSET', line.sku_key, 'available', available, 'reserved', reserved, 'next_release_ms', deadline)
+  else
+    redis.call('HSET', line.sku_key, 'available', available, 'reserved', reserved)
   end
   if line.counted then redis.call('HINCRBY', line.buyers_key, user, line.quantity) end
 end
@@ -152,12 +168,12 @@ if replaced then
   redis.call('DEL', old_lease_key)
   redis.call('ZREM', deadlines_key, replaces)
 end
-local record = {'state', 'reserved', 'user', user, 'lines', packed, 'created_ms', created_ms, 'deadline_ms', deadline_ms}
+local record = {'state', 'reserved', 'user', user, 'lines', packed, 'created_ms', created, 'deadline_ms', deadline}
 if fingerprint ~= '' then record[11], record[12] = 'request', fingerprint end
-if #counted > 0 then record[#record + 1], record[#record + 2] = 'counted', table.concat(counted, ' ') end
+if counted ~= '' then record[#record + 1], record[#record + 2] = 'counted', counted end
 if cart ~= '' then record[#record + 1], record[#record + 2] = 'cart', cart end
 redis.call('HSET', reservation_key, unpack(record))
-redis.call('SET', lease_key, 1, 'PX', deadline_ms - now_ms)
-redis.call('ZADD', deadlines_key, deadline_ms, id)
+redis.call('SET', lease_key, '1', 'PX', string.format('%d', deadline_ms - now_ms))
+redis.call('ZADD', deadlines_key, deadline, id)
 if cart ~= '' then redis.call('SET', checkout_key, id, 'PX', retain_ms) end
 return {'reserved', created_ms, deadline_ms}

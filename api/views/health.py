@@ -28,7 +28,7 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> Response:
     """Ready means: Redis and Postgres answer, the gate is open, a keeper leads. Each is named."""
-    checks = readiness(current_app.extensions["stockade_engine"])
+    checks = readiness(current_app.extensions["stockade"].engine)
     ready = checks == READY
     return _json({"status": "ready" if ready else "not_ready", "checks": checks}, 200 if ready else 503)
 

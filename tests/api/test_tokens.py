@@ -213,7 +213,7 @@ def test_the_memory_of_tokens_is_bounded(stocked: Caller, client: FlaskClient, m
     monkeypatch.setattr(auth, "MOST_REMEMBERED", 3)
     for number in range(8):
         refused(Caller(client, bearer(token(f"user-{number}", "customer"))).get("/v1/skus"), 403, "forbidden")
-    assert len(client.application.extensions["stockade_authenticator"]._known) <= 3
+    assert len(client.application.extensions["stockade"].authenticator._known) <= 3
 
 
 def test_an_audience_is_asked_for_where_one_is_set(fake_redis: Redis) -> None:

@@ -84,8 +84,8 @@ MUTANTS = [
     Mutant(
         "the start of a replaced hold is not in the event",
         "reserve",
-        "fingerprint .. ' ' .. cart .. ' ' .. string.format('%d', created_ms)",
-        "fingerprint .. ' ' .. cart .. ' ' .. string.format('%d', now_ms)",
+        "fingerprint .. ' ' .. cart .. ' ' .. created",
+        "fingerprint .. ' ' .. cart .. ' ' .. now",
     ),
     Mutant(
         "a second payment is on record in the order, but not in its event",

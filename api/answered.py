@@ -1,0 +1,43 @@
+"""The base of schemas for answers: they document, and dump what the engine gives as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from marshmallow import Schema, fields
+
+from api.fields import Timestamp, rfc_3339
+
+Show = Callable[[Any], Any]
+
+
+class Answered(Schema):
+    """Dumps several times faster than marshmallow, because values of the engine need no conversion but that of times.
+
+    Fields that a dict lacks are left out.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._shown = [(name, field.attribute or name, _show(field)) for name, field in self.fields.items()]
+
+    def dump(self, obj: Any, *, many: bool | None = None) -> Any:
+        return [self.one(item) for item in obj] if (self.many if many is None else many) else self.one(obj)
+
+    def one(self, obj: Any) -> dict[str, Any]:
+        if isinstance(obj, dict):
+            return {name: show(obj[given]) for name, given, show in self._shown if given in obj}
+        return {name: show(getattr(obj, given)) for name, given, show in self._shown}
+
+
+def _show(field: fields.Field[Any]) -> Show:
+    if isinstance(field, Timestamp):
+        return lambda milliseconds: rfc_3339(milliseconds) if milliseconds else None
+    if isinstance(field, fields.Nested):
+        assert isinstance(field.schema, Answered)
+        return field.schema.one
+    if isinstance(field, fields.List):
+        show = _show(field.inner)
+        return lambda values: [show(value) for value in values]
+    return lambda value: value

@@ -1,0 +1,71 @@
+"""One HTTP request as gunicorn hands it over: read from the WSGI environment itself, which costs a tenth of Flask's view of it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from werkzeug.http import parse_options_header
+
+from api.problems import Problem
+from engine.ids import random_word
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class Incoming:
+    """Headers as WSGI has them: bytes as Latin-1 text."""
+
+    def __init__(self, environ: dict[str, Any]) -> None:
+        self.environ = environ
+        self.method: str = environ["REQUEST_METHOD"]
+        self._body: bytes | None = None
+
+    @property
+    def request_id(self) -> str:
+        """The caller's own, if it can be one, or a new one; the same as long as the request lasts."""
+        known: str | None = self.environ.get("stockade.request_id")
+        if known is None:
+            given = self.environ.get("HTTP_X_REQUEST_ID", "")
+            known = self.environ["stockade.request_id"] = given if REQUEST_ID.fullmatch(given) else random_word()
+        return known
+
+    @property
+    def path(self) -> bytes:
+        return (self.environ["PATH_INFO"] or "/").encode("latin-1")
+
+    def header(self, name: str) -> str | None:
+        """`name` as WSGI has it: `HTTP_STOCKADE_USER`."""
+        return self.environ.get(name)
+
+    @property
+    def is_json(self) -> bool:
+        declared = self.environ.get("CONTENT_TYPE", "")
+        return declared == "application/json" or parse_options_header(declared)[0].lower() == "application/json"
+
+    @property
+    def has_body(self) -> bool:
+        return self.environ.get("CONTENT_LENGTH", "") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in self.environ
+
+    def body(self, most_bytes: int) -> bytes:
+        """Read it, once.
+
+        Raises:
+            Problem: `payload_too_large`, or `bad_request`: it ends too soon.
+        """
+        if self._body is None:
+            self._body = self._read(most_bytes)
+        return self._body
+
+    def _read(self, most_bytes: int) -> bytes:
+        stream, length = self.environ["wsgi.input"], self.environ.get("CONTENT_LENGTH", "")
+        chunked = "HTTP_TRANSFER_ENCODING" in self.environ
+        # gunicorn refuses lengths that are no numbers, and chunks with a length beside them.
+        if not chunked and int(length or 0) > most_bytes:
+            raise Problem("payload_too_large", "")
+        body: bytes = stream.read(most_bytes + 1 if chunked else int(length or 0))
+        if len(body) > most_bytes:
+            raise Problem("payload_too_large", "")
+        if not chunked and len(body) < int(length or 0):
+            raise Problem("bad_request", "The body ends before its Content-Length.")
+        return body

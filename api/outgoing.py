@@ -1,0 +1,31 @@
+"""An answer that is ready for the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+
+
+class Outgoing:
+    """A whole body with its headers, as a WSGI application: Flask takes it for a response, and gunicorn needs no Flask.
+
+    An empty body has no type and no length.
+    """
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(
+        self, status: int, body: bytes, content_type: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.headers: dict[str, str] = {**headers} if headers else {}
+        if body:
+            self.headers |= {"Content-Type": content_type, "Content-Length": str(len(body))}
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        start_response(STATUS_LINES[self.status], [*self.headers.items()])
+        return [self.body]
