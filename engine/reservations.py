@@ -17,6 +17,10 @@ from engine.store import Record, Store
 from engine.values import Line, LineVerdict, Operation, Order, Origin, Reservation, summed
 
 
+MOST_VAIN_ROUNDS = 5
+"""How often a buyer asks again while holds are due, none of them of what he wants."""
+
+
 class Reservations:
     def __init__(
         self,
@@ -89,9 +93,8 @@ class Reservations:
         self, origin: Origin, lines: Sequence[Line], hold_seconds: int, idempotency_key: str, fingerprint: str
     ) -> Claim:
         """What `reserve` asks for. Its id is derived from caller, user and idempotency key, if there is one."""
-        reservation_id = random_id()
-        if idempotency_key:
-            reservation_id = self._ids.of("reserve", origin.actor, origin.user, idempotency_key)
+        words = ("reserve", origin.actor, origin.user, idempotency_key)
+        reservation_id = self._ids.of(*words) if idempotency_key else random_id()
         return Claim(reservation_id, origin, summed(lines), hold_seconds * 1000, fingerprint)
 
     def repeated(self, claim: Claim) -> Reservation | None:
@@ -126,19 +129,24 @@ class Reservations:
     def decide(self, claim: Claim, reply: Reserved | Refused | Moved) -> Reservation | None:
         """Ask again as long as a refusal may be due to holds whose time has run out, after ending these.
 
+        Where none of these SKUs was due, and nothing at all has fallen due until the next refusal, that one is right. In a storm
+        something always has; there a buyer is refused after `MOST_VAIN_ROUNDS` in which none of these SKUs was due.
+
         Returns: None if another checkout of the cart came first.
 
         Raises:
             LinesUnavailable: at least one line can't be had.
         """
-        nothing_due = False
+        vain_rounds, nothing_until_ms = 0, 0
         while isinstance(reply, Refused):
-            if nothing_due or not reply.due:
+            if not reply.due or reply.now_ms < nothing_until_ms or vain_rounds == MOST_VAIN_ROUNDS:
                 verdicts = _with(self._next_releases([reply]), reply)
                 raise LinesUnavailable(verdicts, self._standing(claim, reply.now_ms))
-            # Where nothing is due any more, others may have ended it since that reply: the next one is believed.
             skus = [line.sku for line in claim.lines]
-            nothing_due = not self._expiry.settle(skus, reply.now_ms, claim.origin.request_id)
+            if not self._expiry.settle(skus, reply.now_ms, claim.origin.request_id):
+                # Others may have ended what was due at that reply, so it isn't believed; and more may have fallen due since.
+                nothing_until_ms = self._store.next_deadline(reply.now_ms)
+                vain_rounds += 1
             reply = self._scripts.reserve(claim)
         if isinstance(reply, Moved):
             return None
