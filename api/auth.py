@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import jwt
 import orjson
 
 from api.problems import Problem
+from api.rate import Rate
 from engine.config import Settings
 from engine.errors import ConfigurationError
 
@@ -51,12 +53,14 @@ class Authenticator:
         self._keys = _public_keys(settings.jwks_file) if settings.jwks_file else {}
         self._audience = settings.jwt_audience or None
         self._known: dict[str, Claims] = {}
+        self._rate = Rate(settings.most_requests_per_second)
 
     def identify(self, authorization: str, on_behalf_of: str | None) -> Identity:
         """Say who calls, from the headers `Authorization` and `Stockade-User` (None: not there).
 
         Raises:
-            Problem: `unauthenticated`, `forbidden` to act for somebody else, or `bad_request`: that is no user.
+            Problem: `unauthenticated`, `forbidden` to act for somebody else, `bad_request`: that is no user, or
+                `too_many_requests` of this user.
         """
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
@@ -67,14 +71,12 @@ class Authenticator:
             if len(self._known) >= MOST_REMEMBERED:
                 self._known.clear()
             self._known[token] = claims
-        if on_behalf_of is None:
-            return claims.identity
-        user = _utf8(on_behalf_of)
-        if user != claims.identity.actor and STOREFRONT not in claims.identity.scopes:
-            raise Problem("forbidden", "Only the scope storefront may act for another user.")
-        if not is_user(user):
-            raise Problem("bad_request", "Stockade-User must be 1 to 255 printable characters.")
-        return Identity(claims.identity.actor, user, claims.identity.scopes)
+        identity = claims.identity
+        if on_behalf_of is not None:
+            identity = _acting_for(_utf8(on_behalf_of), identity)
+        if is_limited(identity.scopes, on_behalf_of) and (seconds := self._rate.seconds_to_wait(identity.user)):
+            raise Problem("too_many_requests", "", headers={"Retry-After": str(math.ceil(seconds))})
+        return identity
 
     def _verified(self, token: str) -> Claims:
         options: Any = {"require": REQUIRED_CLAIMS, "verify_aud": self._audience is not None}
@@ -104,6 +106,19 @@ class Authenticator:
         if key is None or key.algorithm_name != header.get("alg"):
             raise jwt.InvalidKeyError
         return key, key.algorithm_name
+
+
+def is_limited(scopes: frozenset[str], on_behalf_of: str | None) -> bool:
+    """Whether a buyer is behind the request: operators and payments must get through, and a shop's batch is of many."""
+    return scopes.isdisjoint({OPS, PAYMENTS}) and (CUSTOMER in scopes or on_behalf_of is not None)
+
+
+def _acting_for(user: str, identity: Identity) -> Identity:
+    if user != identity.actor and STOREFRONT not in identity.scopes:
+        raise Problem("forbidden", "Only the scope storefront may act for another user.")
+    if not is_user(user):
+        raise Problem("bad_request", "Stockade-User must be 1 to 255 printable characters.")
+    return Identity(identity.actor, user, identity.scopes)
 
 
 def is_user(subject: object) -> bool:

@@ -11,7 +11,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
 from marshmallow import Schema
 
-from api.auth import STOREFRONT
+from api.auth import CUSTOMER, STOREFRONT
 from api.fields import Timestamp
 from api.problems import STATUS
 from api.route import ROUTES, Route
@@ -110,6 +110,8 @@ def _refusals(route: Route) -> list[str]:
     codes = [*EVERYWHERE, *route.refusals, *(WITH_WORDS_IN_PATH if _words(route) else ())]
     if route.scopes:
         codes += GUARDED
+    if not {CUSTOMER, STOREFRONT}.isdisjoint(route.scopes):
+        codes.append("too_many_requests")
     if route.signed:
         codes.append("unauthenticated")
     if route.body:

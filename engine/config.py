@@ -50,6 +50,8 @@ class Settings:
     snapshot_seconds: int
     workers: int
     threads: int
+    most_wait_ms: int
+    most_requests_per_second: int
 
     @property
     def weak_secrets(self) -> list[str]:
@@ -111,6 +113,8 @@ def from_environment(environment: Mapping[str, str], *, secrets_required: bool =
         snapshot_seconds=_whole(environment, "STOCKADE_SNAPSHOT_SECONDS", 300, 10, 86_400),
         workers=_whole(environment, "STOCKADE_WORKERS", os.cpu_count() or 1, 1, 256),
         threads=_whole(environment, "STOCKADE_THREADS", 16, 1, 256),
+        most_wait_ms=_whole(environment, "STOCKADE_MOST_WAIT_MS", 1_000, 10, 60_000),
+        most_requests_per_second=_whole(environment, "STOCKADE_MOST_REQUESTS_PER_SECOND", 0, 0, 1_000_000),
     )
 
 

@@ -85,6 +85,10 @@ class Keeper:
         self._hand_over()
 
     def stop(self, signum: int = 0, frame: FrameType | None = None) -> None:
+        """Set the events in another thread: a signal handler that does so in the midst of their wait() waits for ever."""
+        threading.Thread(target=self._end).start()
+
+    def _end(self) -> None:
         self._stop.set()
         self._wake.set()
 

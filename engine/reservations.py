@@ -16,7 +16,6 @@ from engine.states import State, Verdict
 from engine.store import Record, Store
 from engine.values import Line, LineVerdict, Operation, Order, Origin, Reservation, summed
 
-
 MOST_VAIN_ROUNDS = 5
 """How often a buyer asks again while holds are due, none of them of what he wants."""
 

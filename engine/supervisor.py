@@ -6,7 +6,6 @@ import ctypes
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +30,7 @@ class Child:
     """One process, working in `directory`. `keep_open` are file descriptors it inherits.
 
     `stop_signal` ends it, also when the supervisor is gone. `run_as` are user and group, if they aren't the supervisor's.
-    `before_restart` clears away what a killed one may have left.
+    `before_restart` clears away what a killed one may have left. `reload_signal` makes it begin anew without an end.
     """
 
     name: str
@@ -42,6 +41,7 @@ class Child:
     stop_signal: signal.Signals = signal.SIGTERM
     run_as: tuple[int, int] | None = None
     before_restart: Callable[[], None] = lambda: None
+    reload_signal: signal.Signals | None = None
     process: subprocess.Popen[bytes] | None = None
     deaths_s: deque[float] = field(default_factory=lambda: deque(maxlen=DEATHS_TO_GIVE_UP))
 
@@ -73,11 +73,17 @@ class Child:
             self.process.kill()
             self.process.wait()
 
+    def reload(self) -> None:
+        if self.process is not None and self.reload_signal is not None:
+            self.process.send_signal(self.reload_signal)
+
 
 class Supervisor:
     def __init__(self) -> None:
         self._children: list[Child] = []
-        self._stopping = threading.Event()
+        # Not events: a handler that sets one while the same thread is inside its wait() waits for itself, for ever.
+        self._stopping = False
+        self._reloading = False
 
     def start(self, child: Child) -> None:
         child.start()
@@ -86,11 +92,11 @@ class Supervisor:
     def wait_until(self, ready: Callable[[], bool], seconds: float) -> bool:
         """Keep everything running until `ready`. Returns: whether it came to that, before time ran out or a stop came."""
         give_up_s = time.monotonic() + seconds
-        while not self._stopping.is_set() and time.monotonic() < give_up_s:
+        while not self._stopping and time.monotonic() < give_up_s:
             if ready():
                 return True
-            self._restart_the_dead()
-            self._stopping.wait(POLL_SECONDS)
+            self._look_after_them()
+            time.sleep(POLL_SECONDS)
         return False
 
     def run(self) -> None:
@@ -99,20 +105,32 @@ class Supervisor:
         Raises:
             KeepsDying: a process died `DEATHS_TO_GIVE_UP` times within `WITHIN_SECONDS`.
         """
-        while not self._stopping.wait(POLL_SECONDS):
-            self._restart_the_dead()
+        while not self._stopping:
+            self._look_after_them()
+            time.sleep(POLL_SECONDS)
 
     @property
     def stopping(self) -> bool:
-        return self._stopping.is_set()
+        return self._stopping
 
     def stop(self, signum: int = 0, frame: FrameType | None = None) -> None:
-        self._stopping.set()
+        self._stopping = True
+
+    def reload(self) -> None:
+        """Let those that can begin anew do so, at the next look after them."""
+        self._reloading = True
 
     def stop_all(self) -> None:
         """Stop the processes, the last one started first."""
         for child in reversed(self._children):
             child.stop()
+
+    def _look_after_them(self) -> None:
+        self._restart_the_dead()
+        if self._reloading:
+            self._reloading = False
+            for child in self._children:
+                child.reload()
 
     def _restart_the_dead(self) -> None:
         for child in self._children:

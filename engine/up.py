@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import os
 import signal
 import socket
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from types import FrameType
 
 from engine import database, store
 from engine.config import Settings, from_environment
@@ -34,7 +36,7 @@ PYTHON = (sys.executable, "-P")
 
 
 def up(data_dir: DataDir, host: str, port: int, workers: int | None, given: Mapping[str, str]) -> None:
-    """Run until SIGTERM or SIGINT, then stop everything.
+    """Run until SIGTERM or SIGINT, then stop everything. SIGHUP gives the API new workers; nobody is refused meanwhile.
 
     Raises:
         ConfigurationError: it can't start; one line says why.
@@ -48,6 +50,7 @@ def up(data_dir: DataDir, host: str, port: int, workers: int | None, given: Mapp
     supervisor = Supervisor()
     signal.signal(signal.SIGTERM, supervisor.stop)
     signal.signal(signal.SIGINT, supervisor.stop)
+    signal.signal(signal.SIGHUP, _hang_up(supervisor))
     listener = _listen(host, port)
     sockets = {server: data_dir.socket_path(server.socket) for server in SERVERS if server.variable not in environment}
     try:
@@ -75,6 +78,19 @@ def up(data_dir: DataDir, host: str, port: int, workers: int | None, given: Mapp
         lock.close()
 
 
+def _hang_up(supervisor: Supervisor) -> Callable[[int, FrameType | None], None]:
+    """What SIGHUP does: a reload, unless it comes because the terminal is gone."""
+    in_terminal = os.isatty(0)
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        if in_terminal and not os.isatty(0):
+            supervisor.stop()
+        else:
+            supervisor.reload()
+
+    return handle
+
+
 def _wait_for(supervisor: Supervisor, server: Embedded, url: str) -> None:
     if not supervisor.wait_until(lambda: server.answers(url), SERVER_START_SECONDS) and not supervisor.stopping:
         raise ConfigurationError(f"The embedded server at {url} doesn't answer after {SERVER_START_SECONDS:.0f} s")
@@ -92,7 +108,8 @@ def _start_service(
 ) -> None:
     supervisor.start(Child("keeper", [*PYTHON, "-m", "engine.cli", "keeper"], environment, ROOT))
     bind = f"fd://{listener.fileno()}"
-    supervisor.start(Child("api", gunicorn(bind), environment, ROOT, keep_open=[listener.fileno()]))
+    api = Child("api", gunicorn(bind), environment, ROOT, [listener.fileno()], reload_signal=signal.SIGHUP)
+    supervisor.start(api)
     host, port = listener.getsockname()[:2]
     if supervisor.wait_until(lambda: _ready(host, port), READY_SECONDS):
         shown = f"[{host}]" if ":" in host else host

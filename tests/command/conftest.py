@@ -9,7 +9,7 @@ import pytest
 from tests.command.service import Service
 
 if not sys.platform.startswith("linux"):
-    collect_ignore_glob = ["test_up*.py"]
+    collect_ignore_glob = ["test_up*.py", "test_workers.py"]
 
 
 @pytest.fixture(scope="session")
@@ -25,8 +25,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     """Starts services of this test's own, and ends them after it."""
     started: list[Service] = []
 
-    def start_one(data_dir: Path | None = None, workers: int = 1) -> Service:
-        started.append(Service(data_dir or tmp_path / "data", {"STOCKADE_WORKERS": str(workers)}))
+    def start_one(data_dir: Path | None = None, workers: int = 1, **more: str) -> Service:
+        started.append(Service(data_dir or tmp_path / "data", {"STOCKADE_WORKERS": str(workers)} | more))
         return started[-1]
 
     yield start_one

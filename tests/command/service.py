@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -64,7 +65,10 @@ class Service:
         self._stdout, self._stderr = data_dir.with_name("up.stdout"), data_dir.with_name("up.stderr")
         command = [sys.executable, "-m", "engine.cli", "up", "--port", "0", "--data-dir", str(data_dir)]
         with self._stdout.open("w") as stdout, self._stderr.open("w") as stderr:
-            self.process = subprocess.Popen(command, env=environment(more), cwd=ROOT, stdout=stdout, stderr=stderr)
+            # A terminal would mean something to SIGHUP.
+            self.process = subprocess.Popen(
+                command, env=environment(more), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr
+            )
         found = None
         try:
             found = wait_until(self._ready, 40)
@@ -120,8 +124,8 @@ def send(
         headers["Content-Type"] = "application/json"
     data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     connection.request(method, path, data, headers)
-    response = connection.getresponse()
-    text = response.read()
+    with connection.getresponse() as response:
+        text = response.read()
     is_json = "json" in response.headers.get("Content-Type", "")
     return Answer(response.status, response.headers, json.loads(text) if is_json else text)
 
@@ -153,6 +157,13 @@ def family(pid: int) -> list[Process]:
     return found
 
 
+def workers(up: subprocess.Popen[bytes]) -> list[Process]:
+    """The processes of the API of a running service that answer requests."""
+    below = family(up.pid)
+    masters = {process.pid for process in below if "gunicorn" in process.command and process.parent == up.pid}
+    return [process for process in below if process.parent in masters]
+
+
 def part(up: subprocess.Popen[bytes], name: str) -> Process:
     """One of the parts of a running service: `postgres`, `valkey`, `keeper`, `gunicorn` (its master) or `worker`."""
 
@@ -166,12 +177,21 @@ def part(up: subprocess.Popen[bytes], name: str) -> Process:
             "valkey": [process for process in below if "valkey-server" in process.command],
             "keeper": [process for process in below if process.command.endswith("keeper")],
             "gunicorn": masters,
-            "worker": [process for process in below if masters and process.parent == masters[0].pid],
+            "worker": workers(up),
         }[name]
         return candidates[0] if candidates else None
 
     found = wait_until(find)
     assert found is not None
+    return found
+
+
+def sockets(pid: int) -> int:
+    """How many sockets a process has open."""
+    found = 0
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found += str(descriptor.readlink()).startswith("socket:")
     return found
 
 

@@ -99,6 +99,21 @@ def test_a_process_is_stopped_in_its_own_way(supervisor: Supervisor, capfd: pyte
     assert "killing it" not in capfd.readouterr().err
 
 
+def test_a_reload_reaches_those_that_can_begin_anew_and_no_other(
+    supervisor: Supervisor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    program = "import signal, time; signal.signal(signal.SIGHUP, lambda *_: print('anew', flush=True)); print('awake', flush=True)"
+    able = Child("able", [sys.executable, "-c", f"{program}; time.sleep(600)"], os.environ, Path())
+    able.reload_signal = signal.SIGHUP
+    other = Child("other", SLEEP, os.environ, Path())
+    for child in (able, other):
+        supervisor.start(child)
+    assert supervisor.wait_until(lambda: "awake" in capfd.readouterr().err, 10)
+    supervisor.reload()
+    assert supervisor.wait_until(lambda: "anew" in capfd.readouterr().err, 10)
+    assert all(child.process and child.process.poll() is None for child in (able, other))
+
+
 def test_what_a_dead_process_left_is_cleared_away_before_the_next_start(supervisor: Supervisor) -> None:
     cleared: list[int] = []
     child = Child("victim", SLEEP, os.environ, Path())

@@ -10,13 +10,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.command.service import Service, part, send, stockade
+from tests.command.service import Service, part, send, sockets, stockade
 from tests.waiting import wait_until
 
 BUYERS = 4
@@ -132,14 +130,14 @@ def test_requests_under_way_in_a_killed_worker_end_with_one_reservation_each(sta
         connection.close()
         return str(wait_until(lambda: _reserved(service, body, token)))
 
-    before = _sockets(worker.pid)
+    before = sockets(worker.pid)
     os.kill(redis.pid, signal.SIGSTOP)
     try:
         with ThreadPoolExecutor(BUYERS) as pool:
             answers = [pool.submit(cut_off_and_repeated, f"buyer-{number}") for number in range(BUYERS)]
             sent.wait()
             # Each request has its connection to the worker; the one to Redis is shared.
-            wait_until(lambda: _sockets(worker.pid) >= before + BUYERS)
+            wait_until(lambda: sockets(worker.pid) >= before + BUYERS)
             os.kill(worker.pid, signal.SIGKILL)
             wait_until(lambda: not worker.alive)
             os.kill(redis.pid, signal.SIGCONT)
@@ -148,14 +146,6 @@ def test_requests_under_way_in_a_killed_worker_end_with_one_reservation_each(sta
         os.kill(redis.pid, signal.SIGCONT)
     shown = service.call("GET", "/v1/skus/tee", token=service.token("o", "ops")).document
     assert (shown["available"], shown["reserved"]) == (100 - BUYERS, BUYERS)
-
-
-def _sockets(pid: int) -> int:
-    found = 0
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):
-            found += str(descriptor.readlink()).startswith("socket:")
-    return found
 
 
 def _reserved(service: Service, body: dict[str, Any], token: str) -> str:

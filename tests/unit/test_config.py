@@ -35,6 +35,8 @@ def refusal(environment: dict[str, str]) -> str:
         ("STOCKADE_SWEEP_INTERVAL_MS", "251", "from 10 to 250"),
         ("STOCKADE_REDIS_TIMEOUT_MS", "99", "from 100 to 60000"),
         ("STOCKADE_WORKERS", "0", "from 1 to 256"),
+        ("STOCKADE_MOST_WAIT_MS", "9", "from 10 to 60000"),
+        ("STOCKADE_MOST_REQUESTS_PER_SECOND", "0.5", "from 0 to 1000000"),
         ("STOCKADE_THREADS", "9" * 5_000, "from 1 to 256"),
         ("STOCKADE_REDIS_URL", "", "must be redis://HOST:PORT/DB, rediss:// or unix://PATH; it is ''"),
         ("STOCKADE_REDIS_URL", "localhost:6379", "it is 'localhost:6379'"),

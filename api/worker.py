@@ -1,0 +1,202 @@
+"""gunicorn's threaded worker, made fit for a rush: even shares, quick refusals, and no promise broken at a reload."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import orjson
+from gunicorn import util
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from api.incoming import REQUEST_ID
+from api.places import ABSENT, Places
+from api.problems import RETRY_AFTER_SECONDS, document
+from engine.config import from_environment
+from engine.ids import random_word
+
+PLACES = Places()
+"""Made before gunicorn forks, so that its workers share it."""
+
+PATIENCE_SECONDS = 0.05
+"""How long connections are left to the worker with the fewest, if it takes none."""
+
+STAND_BACK_SECONDS = 0.001
+
+SILENCE_SECONDS = 5.0
+"""How long a client may take to send the first byte, and to close its side of a connection that ends."""
+
+REFUSERS = 2
+"""Threads that refuse. They get through many more requests than those that serve."""
+
+ANSWERED_ALWAYS = "/healthz"
+"""A balancer that takes out a node for being busy gives its load to the others, and they are next."""
+
+REFUSAL = orjson.dumps(
+    document("store_unavailable", "Too many requests are waiting. Nothing was changed; repeat after Retry-After.", {})
+)
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]
+    """What is different from gunicorn's own, each with its reason at the method.
+
+    Attributes and methods without an underscore are gunicorn's. Everything but `handle` and what it calls runs in the
+    worker's main thread.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.place = PLACES.take()
+        self._most_wait_s = from_environment(os.environ).most_wait_ms / 1000
+        self._waiting_since_s: deque[float] = deque()
+        # It starts its threads with its first tasks, so it may be made before the fork.
+        self._refusers = ThreadPoolExecutor(REFUSERS)
+        self._left_to_others_s = 0.0
+        self._least = 0
+        self._stand_back_until_s = 0.0
+        self._offered = False
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        PLACES.write(self.place, self.nr_conns if self.alive else ABSENT)
+        if self._stand_back_until_s:
+            timeout = min(timeout, STAND_BACK_SECONDS)
+        listened, self._offered = self._accepting, False
+        super().wait_for_and_dispatch_events(timeout)
+        if listened and not self._offered:
+            self._left_to_others_s = 0.0
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Called at every turn of the loop: so this is where standing back ends."""
+        if enabled and time.monotonic() < self._stand_back_until_s:
+            return
+        self._stand_back_until_s = 0.0
+        super().set_accept_enabled(enabled)
+
+    def accept(self, listener: socket.socket) -> None:
+        """Take a connection, unless it belongs to another worker, and wait for its first byte without a thread.
+
+        Whichever worker the kernel runs first would take a whole burst, and keep it for as long as connections live.
+        gunicorn gives a new connection a thread at once: a few that say nothing would hold them all.
+        """
+        if self._others_come_first():
+            return
+        try:
+            client, address = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        self.nr_conns += 1
+        PLACES.write(self.place, self.nr_conns)
+        connection = TConn(self.cfg, client, address, listener.getsockname())
+        connection.timeout = time.monotonic() + SILENCE_SECONDS
+        self._watch(connection, self.pending_conns, self.on_pending_socket_readable)
+
+    def _others_come_first(self) -> bool:
+        """Whether to leave the connection that waits to a worker with fewer, which is awake, too. If so, stand back."""
+        self._offered = True
+        least, now_s = PLACES.least(), time.monotonic()
+        if self.nr_conns <= least:
+            return False
+        if not self._left_to_others_s or least != self._least:
+            self._left_to_others_s, self._least = now_s, least
+        if now_s - self._left_to_others_s > PATIENCE_SECONDS:
+            return False
+        self.set_accept_enabled(False)
+        self._stand_back_until_s = now_s + STAND_BACK_SECONDS
+        return True
+
+    def enqueue_req(self, connection: TConn) -> None:
+        """Give a request to a thread: to one that refuses, if those that serve are too far behind."""
+        connection.refused = self._behind()
+        if not connection.refused:
+            self._waiting_since_s.append(time.monotonic())
+        pool = self._refusers if connection.refused else self.tpool
+        future = pool.submit(self.handle, connection)
+        future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, connection, done))
+
+    def _behind(self) -> bool:
+        """Whether the request that waits longest has waited too long: then one that comes now would, too."""
+        try:
+            return time.monotonic() - self._waiting_since_s[0] > self._most_wait_s
+        except IndexError:
+            return False
+
+    def handle(self, connection: TConn) -> Any:
+        if not connection.refused:
+            self._waiting_since_s.popleft()
+        return super().handle(connection)
+
+    def handle_request(self, request: Any, connection: TConn) -> bool:
+        if connection.refused and request.path != ANSWERED_ALWAYS:
+            return self._refuse(request, connection)
+        return bool(super().handle_request(request, connection))
+
+    def _refuse(self, request: Any, connection: TConn) -> bool:
+        """Answer before anything costs time: no WSGI, no Flask. Returns: whether the connection is kept."""
+        given = next((value for name, value in request.headers if name == "X-REQUEST-ID"), "")
+        kept = self.alive and not request.should_close() and len(self.keepalived_conns) < self.max_keepalived
+        # The body first: a client that has its answer may send on, and what is read with the body's end is never seen again.
+        # One that waits to be asked for its body won't send it, nor be asked.
+        patience_s = time.monotonic() + SILENCE_SECONDS
+        kept = kept and not request._expected_100_continue and connection.parser.finish_body(patience_s)
+        head = (
+            "HTTP/1.1 503 Service Unavailable\r\n"
+            "Content-Type: application/problem+json\r\n"
+            f"Content-Length: {len(REFUSAL)}\r\n"
+            f"Retry-After: {RETRY_AFTER_SECONDS}\r\n"
+            f"X-Request-Id: {given if REQUEST_ID.fullmatch(given) else random_word()}\r\n"
+            f"Connection: {'keep-alive' if kept else 'close'}\r\n\r\n"
+        )
+        util.write(connection.sock, head.encode() + (b"" if request.method == "HEAD" else REFUSAL))
+        return kept
+
+    def finish_request(self, connection: TConn, done: Future[Any]) -> None:
+        """Keep the connection, or end it.
+
+        One whose client was told that it's kept is kept by a worker that stops, too: its next request, which may be on
+        its way, is its last. gunicorn would close it.
+        """
+        if not done.cancelled() and not done.exception() and done.result():
+            connection.set_timeout()
+            self._watch(connection, self.keepalived_conns, self.on_client_socket_readable)
+        else:
+            self._end(connection)
+
+    def _end(self, connection: TConn) -> None:
+        """Say that nothing more will come, and close when the client has done so.
+
+        A client that still sends might lose the answer otherwise (RFC 9112, 9.6). gunicorn does the same, but lets the
+        whole worker wait for it.
+        """
+        try:
+            connection.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.nr_conns -= 1
+            connection.close()
+            return
+        connection.timeout = time.monotonic() + SILENCE_SECONDS
+        self._watch(connection, self.pending_conns, self._discard)
+
+    def _discard(self, connection: TConn, client: socket.socket) -> None:
+        """Read what an ended connection still brings. It is closed when its time is over, however much there is."""
+        try:
+            if client.recv(65_536):
+                return
+        except OSError:
+            pass
+        self.poller.unregister(client)
+        self.pending_conns.remove(connection)
+        self.nr_conns -= 1
+        connection.close()
+
+    def _watch(self, connection: TConn, among: deque[TConn], readable: Callable[..., None]) -> None:
+        """Call `readable` when there is something to read. `among` is where gunicorn looks for those out of time."""
+        connection.sock.setblocking(False)
+        among.append(connection)
+        self.poller.register(connection.sock, selectors.EVENT_READ, partial(readable, connection))

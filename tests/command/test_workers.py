@@ -1,0 +1,221 @@
+"""How the API's processes share their work, refuse what is too much, and follow one another."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.command.service import Answer, Process, Service, part, send, sockets, workers
+from tests.waiting import wait_until
+
+CLIENTS = 12
+MOST_WAIT_MS = 200
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with two workers."""
+    running = Service(tmp_path_factory.mktemp("pair") / "data", {"STOCKADE_WORKERS": "2"})
+    both(running)
+    yield running
+    assert running.stop() == 0
+    assert "Traceback" not in running.stderr
+
+
+def both(service: Service) -> list[Process]:
+    """Its two workers, as soon as both take connections: each one's epoll watches more than the pipe from its threads."""
+
+    def find() -> list[Process]:
+        found = [process for process in workers(service.process) if process.alive and _watched(process) > 1]
+        return found if len(found) == 2 else []
+
+    return wait_until(find)
+
+
+def _watched(process: Process) -> int:
+    try:
+        files = [path.read_text() for path in Path(f"/proc/{process.pid}/fdinfo").iterdir()]
+    except FileNotFoundError:
+        return 0
+    return sum(file.count("\ntfd:") for file in files)
+
+
+@contextmanager
+def connections(service: Service, many: int, *, burst: bool) -> Iterator[None]:
+    """That many connections, each of which has been answered once and stays."""
+    with ExitStack() as stack:
+        opened = []
+        for _ in range(many):
+            opened.append(stack.enter_context(socket.create_connection((service.host, service.port), timeout=10)))
+            opened[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            if not burst:
+                assert opened[-1].recv(4096)
+        if burst:
+            assert all(each.recv(4096) for each in opened)
+        yield
+
+
+@pytest.mark.parametrize("burst", [True, False], ids=["in a burst", "one by one"])
+def test_each_worker_has_its_share_of_the_connections(pair: Service, burst: bool) -> None:
+    pids = [worker.pid for worker in both(pair)]
+    before = [sockets(pid) for pid in pids]
+    for many in (8, 32, 200):
+        with connections(pair, many, burst=burst):
+            shares = [sockets(pid) - had for pid, had in zip(pids, before, strict=True)]
+        assert sum(shares) == many
+        # A few may go to the one that has more, where the other one doesn't get any time.
+        assert max(shares) <= many * 0.625
+        wait_until(lambda: [sockets(pid) for pid in pids] == before)
+
+
+class Shoppers:
+    """Each sends one request after the other on a connection of its own, and never repeats one that failed."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._enough = threading.Event()
+        self.answered = 0
+        self.failed: list[str] = []
+
+    @contextmanager
+    def shopping(self) -> Iterator[None]:
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            shopping = [pool.submit(self._shop, number) for number in range(CLIENTS)]
+            try:
+                self.some_more()
+                yield
+                self.some_more()
+            finally:
+                self._enough.set()
+            for each in shopping:
+                each.result()
+
+    def some_more(self) -> None:
+        wanted = self.answered + 20 * CLIENTS
+        wait_until(lambda: self.answered >= wanted)
+
+    def _shop(self, number: int) -> None:
+        connection = self._service.connection()
+        while not self._enough.wait(0.002 * (number % 3)):
+            try:
+                answer = send(connection, "GET", "/v1/availability/nothing")
+                assert answer.status == 404
+                self.answered += 1
+            except (OSError, http.client.HTTPException) as error:
+                self.failed.append(repr(error))
+                connection.close()
+        connection.close()
+
+
+def test_a_reload_under_load_replaces_every_worker_and_fails_no_request(pair: Service) -> None:
+    shoppers = Shoppers(pair)
+    with shoppers.shopping():
+        for _ in range(2):
+            old = workers(pair.process)
+            pair.process.send_signal(signal.SIGHUP)
+            wait_until(lambda: not any(worker.alive for worker in old))  # noqa: B023
+            both(pair)
+            shoppers.some_more()
+    assert shoppers.failed == []
+
+
+def test_a_worker_that_is_told_to_stop_fails_no_request(pair: Service) -> None:
+    shoppers = Shoppers(pair)
+    with shoppers.shopping():
+        victim = both(pair)[0]
+        os.kill(victim.pid, signal.SIGTERM)
+        wait_until(lambda: not victim.alive)
+        both(pair)
+    assert shoppers.failed == []
+
+
+def test_a_killed_worker_cuts_its_own_connections_only_and_new_ones_go_to_the_next(pair: Service) -> None:
+    shoppers = Shoppers(pair)
+    with shoppers.shopping():
+        victim = both(pair)[0]
+        os.kill(victim.pid, signal.SIGKILL)
+        wait_until(lambda: not victim.alive)
+        pids = [worker.pid for worker in both(pair)]
+        before = [sockets(pid) for pid in pids]
+        # The one that is left has had them all since.
+        with connections(pair, CLIENTS // 2, burst=True):
+            old, new = (sockets(pid) - had for pid, had in zip(pids, before, strict=True))
+    assert new > old
+    assert 0 < len(shoppers.failed) <= CLIENTS * 0.75
+
+
+@pytest.fixture
+def full(start: Callable[..., Service]) -> Iterator[Service]:
+    """A service whose only two threads wait for a Redis that stands still, and another request for them, for too long."""
+    service = start(STOCKADE_THREADS="2", STOCKADE_MOST_WAIT_MS=str(MOST_WAIT_MS), STOCKADE_REDIS_TIMEOUT_MS="20000")
+    redis = part(service.process, "valkey")
+    os.kill(redis.pid, signal.SIGSTOP)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            waiting = [pool.submit(service.call, "GET", "/v1/availability/nothing") for _ in range(3)]
+            wait_until(lambda: _refuses(service))
+            yield service
+            os.kill(redis.pid, signal.SIGCONT)
+            assert {each.result().status for each in waiting} == {404}
+        wait_until(lambda: service.call("GET", "/v1/availability/nothing").status == 404)
+    finally:
+        os.kill(redis.pid, signal.SIGCONT)
+
+
+def _refuses(service: Service) -> bool:
+    connection = http.client.HTTPConnection(service.host, service.port, timeout=0.2)
+    try:
+        return send(connection, "GET", "/v1/availability/nothing").status == 503
+    except TimeoutError:
+        return False
+    finally:
+        connection.close()
+
+
+def test_a_full_worker_refuses_at_once_and_goes_on_when_it_can(full: Service) -> None:
+    connection = full.connection()
+    started_s = time.monotonic()
+    for method, path, body in (("GET", "/v1/availability/nothing", None), ("POST", "/v1/reservations", b"x" * 10_000)):
+        refused = send(connection, method, path, body)
+        _is_a_refusal(refused)
+        assert refused.headers["Connection"] == "keep-alive"
+    # Even with this request to serve: a balancer that took the node out would give its load to the others.
+    assert send(connection, "GET", "/healthz").status == 200
+    assert time.monotonic() - started_s < 2
+    connection.request("HEAD", "/v1/availability/nothing", headers={"X-Request-Id": "mine", "Connection": "close"})
+    response = connection.getresponse()
+    assert (response.status, response.read(), response.headers["X-Request-Id"]) == (503, b"", "mine")
+    assert response.headers["Connection"] == "close"
+    connection.close()
+
+
+def _is_a_refusal(answer: Answer) -> None:
+    assert answer.status == 503
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert answer.headers["X-Request-Id"]
+    assert answer.document["code"] == "store_unavailable"
+    assert answer.document["status"] == 503
+    assert "Too many requests" in answer.document["detail"]
+
+
+def test_connections_that_say_nothing_or_do_not_close_hold_nobody_up(pair: Service) -> None:
+    with ExitStack() as stack:
+        for sent in [b""] * 40 + [b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"] * 4:
+            silent = stack.enter_context(socket.create_connection((pair.host, pair.port), timeout=10))
+            silent.sendall(sent)
+            assert not sent or silent.recv(4096)
+        started_s = time.monotonic()
+        for _ in range(4):
+            assert pair.call("GET", "/healthz").status == 200
+        assert time.monotonic() - started_s < 1
