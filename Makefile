@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+BENCH_READY := $(VENV)/ready-for-bench
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lint load bench chaos lock clean
@@ -33,9 +34,12 @@ lint: $(READY)  ## style, types, and which package may import which
 load: $(READY)  ## replay real baskets against HOST, or a private service, and end with a verdict
 	$(BIN)/python -m loadtests.run $(if $(HOST),--host $(HOST)) $(if $(USERS),--users $(USERS)) $(if $(CHECKOUTS),--checkouts $(CHECKOUTS)) $(if $(SEED),--seed $(SEED))
 
-bench: $(READY)  ## measure: bytes a hold, an expiry storm, ingest of the ledger, a restore
-	$(BIN)/python -m loadtests.bench
-	$(BIN)/python -m loadtests.bench_record
+bench: $(BENCH_READY)  ## measure, side by side with what else there is; WHAT="http layers" for some, QUICK=1 for a look
+	$(BIN)/python -m loadtests.bench $(WHAT) $(if $(QUICK),--quick)
+
+$(BENCH_READY): $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	touch $(BENCH_READY)
 
 chaos: $(READY)  ## faults under load, one after the other; SEED decides the order, TIME (s) how long
 	$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(if $(TIME),--time $(TIME))
@@ -43,7 +47,7 @@ chaos: $(READY)  ## faults under load, one after the other; SEED decides the ord
 lock:  ## write constraints.txt anew from what is current
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade -e '.[embedded,load,dev]'
+	$(BIN)/pip install --quiet --upgrade -e '.[embedded,load,bench,dev]'
 	$(BIN)/pip freeze --exclude-editable | grep -v '^stockade' > constraints.txt
 
 clean:  ## remove what setup made

@@ -1,0 +1,102 @@
+"""Our app cut off at one layer after the other, each through what the app offers to everybody. See `layers`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+from flask import Blueprint, Flask
+from marshmallow import Schema
+
+from api.app import create_app
+from api.auth import CUSTOMER
+from api.route import Answer, Request, route
+from engine.config import from_environment
+from engine.engine import Engine, build
+from engine.reservations import Reservations
+from engine.states import State
+from engine.store import client
+from engine.values import Line, Origin, Reservation
+from loadtests.bench.trivial import ANSWER
+
+MADE_MS = 1_700_000_000_000
+HOLD_MS = 900_000
+
+blueprint = Blueprint("layers", __name__, url_prefix="/layers")
+
+
+@blueprint.post("/hooks")
+def hooks() -> tuple[dict[str, str], int]:
+    """Flask's own route: what is done for every request of our app comes on top."""
+    return ANSWER, 201
+
+
+class NoBody(Schema):
+    """A 204 has none."""
+
+
+@route(blueprint, "POST", "/token", "Check a token", scopes=[CUSTOMER], answers={204: NoBody})
+def token(request: Request) -> Answer:
+    """A route of ours without schemas, but with the key, which every route takes."""
+    return Answer(None, 204)
+
+
+class Constant(Reservations):
+    """Gives the same answer to everybody, and asks nobody."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.ours = engine.reservations
+
+    def reserve(
+        self,
+        origin: Origin,
+        lines: Sequence[Line],
+        hold_seconds: int,
+        idempotency_key: str = "",
+        fingerprint: str = "",
+    ) -> Reservation:
+        claim = self.ours.claim(origin, lines, hold_seconds, idempotency_key, fingerprint)
+        return Reservation(claim.id, State.RESERVED, origin.user, claim.lines, MADE_MS, MADE_MS + HOLD_MS)
+
+
+class RoundTrip(Constant):
+    """Asks Redis for next to nothing first, with redis-py as anybody would use it."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine)
+        self._script = client(engine.settings).register_script("return {'reserved', 1, 2}")
+        self._keys = engine.store.keys
+
+    def reserve(
+        self,
+        origin: Origin,
+        lines: Sequence[Line],
+        hold_seconds: int,
+        idempotency_key: str = "",
+        fingerprint: str = "",
+    ) -> Reservation:
+        self._script([self._keys.meta, self._keys.ledger], [origin.user, origin.actor, hold_seconds, fingerprint])
+        return super().reserve(origin, lines, hold_seconds, idempotency_key, fingerprint)
+
+
+def until_schemas() -> Flask:
+    """Everything but the engine. Has the routes of the layers above it, too."""
+    engine = _engine()
+    return _app(replace(engine, reservations=Constant(engine)))
+
+
+def until_redis() -> Flask:
+    engine = _engine()
+    return _app(replace(engine, reservations=RoundTrip(engine)))
+
+
+def _engine() -> Engine:
+    settings = from_environment(os.environ)
+    return build(settings, client(settings))
+
+
+def _app(engine: Engine) -> Flask:
+    app = create_app(engine)
+    app.register_blueprint(blueprint)
+    return app

@@ -1,0 +1,109 @@
+"""The service over HTTP, beside what else could stand in its place. One worker on a core of its own, unless said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from loadtests import servers
+from loadtests.bench import calls, cores, fronts, rival_postgres, shop
+from loadtests.bench.calls import Side
+from loadtests.bench.report import Run, Target
+
+SERVICE = "api.wsgi:app()"
+HELLO = "loadtests.bench.trivial:hello()"
+FASTAPI = "loadtests.bench.rival_fastapi:app"
+POSTGRES = "loadtests.bench.rival_postgres:app()"
+NOWHERE = "unix:///nowhere"
+"""For apps that need no Redis, but whose settings ask for one."""
+
+THREADS = (4, 16, 32)
+"""Of the service on Postgres, with a connection each."""
+
+COMMITS = {"on": "postgres, {} connections", "off": "postgres, {}, no synchronous_commit"}
+
+
+@contextmanager
+def service(run: Run) -> Iterator[fronts.Front]:
+    """The service itself, selling from a Redis of its own."""
+    with shop.on_sale(run.kind) as url:
+        run.servers.add(shop.server_name(shop.engine_of(url).store.redis))
+        with fronts.flask(SERVICE, shop.environment(url)) as front:
+            yield front
+
+
+def http(run: Run) -> None:
+    """Reserve, refuse, read and reserve in batches, beside a Flask hello."""
+    with service(run) as ours, fronts.flask(HELLO, shop.environment(NOWHERE)) as theirs:
+        sides = [
+            Side("flask hello", theirs, calls.reserve()),
+            Side("reserve", ours, calls.reserve()),
+            Side("batch of 100, 4 connections", ours, calls.batch(), 200, calls.IN_BATCH, connections=4),
+            Side("refusal, sold out", ours, calls.reserve(shop.SOLD_OUT), 409),
+            Side("availability", ours, calls.availability(), 200),
+        ]
+        found = calls.in_turn(run, "http", sides)
+    hello, reserve, batch, refusal, _ = (each.rate for each in found.values())
+    run.compare("HTTP reserve / Flask hello", reserve, hello, "/s", Target(0.75))
+    run.compare("HTTP refusal, sold out / Flask hello", refusal, hello, "/s")
+    run.compare("HTTP batch of 100 / single calls", batch, reserve, "/s", Target(5))
+
+
+def fastapi(run: Run) -> None:
+    """Reserve, beside the same script behind FastAPI, bare of tokens and keys."""
+    with (
+        service(run) as ours,
+        shop.on_sale(run.kind) as url,
+        fronts.uvicorn(FASTAPI, shop.environment(url)) as theirs,
+    ):
+        sides = [Side("fastapi, bare", theirs, calls.reserve()), Side("reserve", ours, calls.reserve())]
+        found = calls.in_turn(run, "fastapi", sides)
+    rival, reserve = (each.rate for each in found.values())
+    run.compare("HTTP reserve / bare FastAPI", reserve, rival, "/s", Target(1.0))
+
+
+def postgres(run: Run) -> None:
+    """Reserve one hot SKU, beside the same front on a Postgres with row locks."""
+    with ExitStack() as stack:
+        sides = [Side("reserve", stack.enter_context(service(run)), calls.reserve())]
+        for commit, name in COMMITS.items():
+            # A server each, because all of them together have more connections than one takes.
+            url = stack.enter_context(cores.starting_on(cores.REST, servers.running_postgres(careful=True)))
+            run.servers.add(rival_postgres.prepare(url, shop.HOT, shop.PLENTY))
+            database_url = rival_postgres.with_commit(url, commit)
+            for threads in THREADS:
+                given = shop.environment(NOWHERE, database_url, STOCKADE_THREADS=str(threads))
+                front = stack.enter_context(fronts.flask(POSTGRES, given))
+                connections = max(threads, calls.CONNECTIONS)
+                sides.append(Side(name.format(threads), front, calls.reserve(), connections=connections))
+        found = calls.in_turn(run, "postgres", sides)
+    reserve, *rivals = (each.rate for each in found.values())
+    run.compare("HTTP reserve / Postgres row locks, best", reserve, max(rivals[: len(THREADS)]), "/s", Target(8))
+    run.compare("HTTP reserve / the same without synchronous_commit", reserve, max(rivals[len(THREADS) :]), "/s")
+
+
+def whole(run: Run) -> None:
+    """As in production, nothing pinned: two workers, keeper, Redis, Postgres, and the callers on all cores."""
+    with (
+        servers.running(run.kind, *shop.EVERY_SECOND) as url,
+        servers.running_postgres(careful=True) as ledger_url,
+        servers.running_postgres(careful=True) as rows_url,
+        shop.keeper(url, ledger_url),
+    ):
+        engine, given = shop.engine_of(url, ledger_url), shop.environment(url, ledger_url)
+        shop.wait_until_open(engine)
+        shop.stock_the_sale(engine)
+        rival_postgres.prepare(rows_url, shop.HOT, shop.PLENTY)
+        with (
+            fronts.flask(SERVICE, given, workers=2, on=cores.ALL) as ours,
+            fronts.flask(HELLO, given, workers=2, on=cores.ALL) as hello,
+            fronts.flask(POSTGRES, shop.environment(NOWHERE, rows_url), workers=2, on=cores.ALL) as rows,
+        ):
+            sides = [
+                Side(name, front, calls.reserve(), connections=2 * calls.CONNECTIONS)
+                for name, front in {"flask hello": hello, "reserve": ours, "postgres": rows}.items()
+            ]
+            found = calls.in_turn(run, "whole", sides, cores.ALL)
+    least, reserve, rival = (each.rate for each in found.values())
+    run.compare("whole system, reserve / Flask hello", reserve, least, "/s")
+    run.compare("whole system, reserve / Postgres row locks", reserve, rival, "/s")
