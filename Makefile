@@ -31,8 +31,8 @@ lint: $(READY)  ## style, types, and which package may import which
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-load: $(READY)  ## replay real baskets against HOST, or a private service, and end with a verdict
-	$(BIN)/python -m loadtests.run $(if $(HOST),--host $(HOST)) $(if $(USERS),--users $(USERS)) $(if $(CHECKOUTS),--checkouts $(CHECKOUTS)) $(if $(SEED),--seed $(SEED))
+load: $(READY)  ## SCENARIO (baskets, flash_crowd, …) against HOST, or a private service, ending in a verdict: docs/load-testing.md
+	$(BIN)/python -m loadtests.run $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(HOST),--host $(HOST)) $(if $(USERS),--users $(USERS)) $(if $(TIME),--time $(TIME)) $(if $(CHECKOUTS),--checkouts $(CHECKOUTS)) $(if $(SEED),--seed $(SEED)) $(if $(PROCESSES),--processes $(PROCESSES)) $(if $(KILL),--kill $(KILL)) $(if $(THRESHOLD),--threshold "$(THRESHOLD)")
 
 bench: $(BENCH_READY)  ## measure, side by side with what else there is; WHAT="http layers" for some, QUICK=1 for a look
 	$(BIN)/python -m loadtests.bench $(WHAT) $(if $(QUICK),--quick)

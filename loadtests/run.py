@@ -1,57 +1,108 @@
-"""`make load`: run the locust scenario against HOST, or against a private service that is started and stopped here."""
+"""`make load`: run a scenario against HOST, or against a private service that is started and stopped here."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import requests
 
 from engine.data_dir import DataDir
+from loadtests.defaults import SCENARIOS
 
-SCENARIO = Path(__file__).parent / "locustfile.py"
+SCENARIO_FILES = Path(__file__).parent / "scenarios"
 READY = "Stockade is ready at "
+UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True)
+class Target:
+    """The service under test. `pid` is that of a private one's `stockade up`, else 0."""
+
+    host: str
+    data_dir: Path
+    pid: int = 0
 
 
 @contextmanager
-def private_service() -> Iterator[tuple[str, Path]]:
-    """A service of its own, on a free port, with its data in a directory that goes away. Gives address and directory."""
+def private_service() -> Iterator[Target]:
+    """A service of its own, on a free port, with its data in a directory that goes away."""
     with tempfile.TemporaryDirectory(prefix="stockade-load-") as directory:
         command = [sys.executable, "-m", "engine.cli", "up", "--port", "0", "--data-dir", directory]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        # In a session of its own, so that a Ctrl-C doesn't stop it before the verdict.
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
         try:
             assert process.stdout is not None
             line = process.stdout.readline().strip()
             if not line.startswith(READY):
                 sys.exit("the private service did not start; its words are above")
-            yield line.removeprefix(READY), Path(directory)
+            yield Target(line.removeprefix(READY), Path(directory), process.pid)
         finally:
             process.terminate()
             process.wait()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="loadtests.run", description=__doc__)
-    parser.add_argument("--host", help="the service's address; without one, a private service is started")
-    parser.add_argument("--users", default="32", help="buyers at the same time")
-    parser.add_argument("--checkouts", default="6000", help="buyers in all")
-    parser.add_argument("--seed", default="1", help="decides what each buyer does")
-    options = parser.parse_args()
-    # Ends the locust that was started here, too: subprocess.run kills it on the way out.
+    options = _options()
+    # Ends what was started here, too, on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.host:
+        if options.kill:
+            sys.exit("loadtests: KILL is for a private service; leave HOST out")
         _must_answer(options.host)
-        sys.exit(_locust(options, options.host, Path(os.environ.get("STOCKADE_DATA_DIR", ".stockade"))))
-    with private_service() as (host, directory):
-        code = _locust(options, host, directory)
+        sys.exit(_locust(options, Target(options.host, Path(os.environ.get("STOCKADE_DATA_DIR", ".stockade")))))
+    with private_service() as target:
+        code = _locust(options, target)
     sys.exit(code)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="loadtests.run", description=__doc__)
+    parser.add_argument("--scenario", default="baskets", type=_scenario, help=f"one of {', '.join(SCENARIOS)}")
+    parser.add_argument("--host", help="the service's address; without one, a private service is started")
+    parser.add_argument("--users", type=int, help="buyers at the same time; each scenario has its own default")
+    parser.add_argument(
+        "--time", type=seconds, help="how long it lasts: 90, 90s, 2m; each scenario has its own default"
+    )
+    parser.add_argument("--checkouts", type=int, default=0, help="buyers in all; only baskets has a default")
+    parser.add_argument("--seed", default="1", help="decides what each buyer does")
+    parser.add_argument("--processes", type=int, default=0, help="locust worker processes; 0: one process does it all")
+    parser.add_argument("--kill", default="", choices=["", "worker"], help="kill -9 one in the middle")
+    parser.add_argument(
+        "--threshold", action="append", default=[], metavar="NAME=VALUE", help="change one; or NAME=off"
+    )
+    parser.add_argument("--report", default="build/load", help="directory of the reports; empty for none")
+    return parser.parse_args()
+
+
+def _scenario(name: str) -> str:
+    name = name.replace("-", "_")
+    if name not in SCENARIOS:
+        raise argparse.ArgumentTypeError(f"there is no scenario {name}; there are {', '.join(SCENARIOS)}")
+    return name
+
+
+def seconds(text: str) -> int:
+    """A time as locust takes it: 90, 90s, 2m, 1h30m.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none.
+    """
+    parts = re.findall(r"(\d+)([smh]?)", text)
+    found = sum(int(number) * UNITS[unit] for number, unit in parts)
+    if not found or "".join(number + unit for number, unit in parts) != text:
+        raise argparse.ArgumentTypeError(f"{text} is no time; say 90, 90s, 2m or 1h30m")
+    return found
 
 
 def _must_answer(host: str) -> None:
@@ -61,26 +112,42 @@ def _must_answer(host: str) -> None:
         sys.exit(f"loadtests: no Stockade is ready at HOST={host}: {error}")
 
 
-def _locust(options: argparse.Namespace, host: str, data_dir: Path) -> int:
-    environment = DataDir(data_dir).environment(os.environ)
+def _locust(options: argparse.Namespace, target: Target) -> int:
+    environment = DataDir(target.data_dir).environment(os.environ)
     if "STOCKADE_JWT_SECRET" not in environment:
         sys.exit(
             "loadtests: set STOCKADE_JWT_SECRET to the service's secret, or STOCKADE_DATA_DIR to its data directory"
         )
-    command = [
-        sys.executable,
-        "-m",
-        "locust",
-        "--locustfile",
-        str(SCENARIO),
-        "--headless",
-        "--only-summary",
-        "--host",
-        host,
-    ]
-    command += ["--users", options.users, "--spawn-rate", options.users, "--loglevel", "WARNING"]
-    command += ["--checkouts", options.checkouts, "--seed", options.seed]
-    return subprocess.run(command, env=environment, check=False).returncode
+    defaults = SCENARIOS[options.scenario]
+    users, lasts = str(options.users or defaults.users), options.time or defaults.seconds
+    command = [sys.executable, "-m", "locust", "--locustfile", str(SCENARIO_FILES / f"{options.scenario}.py")]
+    command += ["--headless", "--only-summary", "--loglevel", "ERROR", "--host", target.host]
+    command += ["--users", users, "--spawn-rate", users, "--seed", options.seed, "--report", options.report]
+    command += ["--checkouts", str(options.checkouts), "--service-pid", str(target.pid), "--kill", options.kill]
+    command += ["--seconds", str(lasts)] if lasts else []
+    if options.processes:
+        port = str(_free_port())
+        command += ["--processes", str(options.processes), "--master-bind-host", "127.0.0.1"]
+        command += ["--master-bind-port", port, "--master-port", port]
+    command += ["--threshold", " ".join(options.threshold)]
+    return _waited_for(subprocess.Popen(command, env=environment))
+
+
+def _waited_for(process: subprocess.Popen[bytes]) -> int:
+    """Wait for locust's own end. A Ctrl-C reaches it, too, and it still judges what has been; nothing else is so patient."""
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return process.wait()
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -1,25 +1,52 @@
-"""The service under test, as load tests see it from outside: HTTP, and tokens."""
+"""The service under test, as load tests see it from outside: HTTP, tokens, signatures, its clock."""
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 import jwt
 import requests
 
+from loadtests.ledger import milliseconds
+
 PARALLEL_CALLS = 8
+CLOCK_CALLS = 20
+PATIENCE = 8
+"""How often a call without an answer, or with a 5xx, is repeated."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The service's clock, measured from here: right to `margin_ms` either way."""
+
+    offset_ms: float
+    margin_ms: float
+
+    def earliest(self, at_s: float) -> float:
+        """The earliest that it can have been there, in milliseconds, when it was `at_s` here."""
+        return at_s * 1000 + self.offset_ms - self.margin_ms
+
+    def latest(self, at_s: float) -> float:
+        return at_s * 1000 + self.offset_ms + self.margin_ms
+
+    def now_ms(self) -> float:
+        return time.time() * 1000 + self.offset_ms
 
 
 class Service:
     """Speaks to the service at `host` as an operator. Raises requests' errors."""
 
-    def __init__(self, host: str, secret: str) -> None:
+    def __init__(self, host: str, secret: str, webhook_secret: str = "") -> None:
         self._host = host.rstrip("/")
         self._secret = secret
+        self._webhook_secret = webhook_secret
         self._session = requests.Session()
         self._session.headers["Authorization"] = f"Bearer {self.token('load-test', 'ops')}"
 
@@ -27,22 +54,56 @@ class Service:
         claims = {"sub": subject, "scope": scope, "exp": int(time.time()) + 86_400}
         return jwt.encode(claims, self._secret, algorithm="HS256")
 
-    def load(self, stock: dict[str, int]) -> None:
-        """Create the SKUs, the first one before all others."""
+    def signature(self, body: bytes) -> str:
+        """The `Stockade-Signature` of a webhook that is sent now."""
+        at = str(int(time.time()))
+        return f"t={at},v1={hmac.new(self._webhook_secret.encode(), at.encode() + b'.' + body, hashlib.sha256).hexdigest()}"
+
+    def load(self, stock: Mapping[str, dict[str, Any]]) -> None:
+        """Create the SKUs with their attributes, the first one before all others."""
         first, *others = stock.items()
         self._put(first)
         with ThreadPoolExecutor(PARALLEL_CALLS) as pool:
             list(pool.map(self._put, others))
 
-    def counters(self, skus: Sequence[str]) -> dict[str, dict[str, int]]:
-        """The counters of all SKUs that stand between the first and the last one named."""
-        wanted, found, cursor = set(skus), {}, ""
-        while True:
-            page = self._get("/v1/skus", limit=1000, **({"cursor": cursor} if cursor else {}))
-            found.update({item["sku"]: item for item in page["items"] if item["sku"] in wanted})
-            cursor = page["next_cursor"]
-            if not cursor:
-                return found
+    def restock(self, sku: str, units: int, key: str) -> None:
+        """Add units, once, however often it takes."""
+        path, body = f"/v1/skus/{sku}/adjustments", {"delta": units, "reason": "load test"}
+        for tried in range(PATIENCE):
+            try:
+                answer = self._session.post(
+                    f"{self._host}{path}", json=body, headers={"Idempotency-Key": key}, timeout=30
+                )
+            except requests.ConnectionError:
+                if tried == PATIENCE - 1:
+                    raise
+            else:
+                if answer.status_code < 500 or tried == PATIENCE - 1:
+                    answer.raise_for_status()
+                    return
+            time.sleep(0.1 * 2**tried)
+
+    def clock(self) -> Clock:
+        """Compare the clocks by the call that came back fastest."""
+        found = []
+        for _ in range(CLOCK_CALLS):
+            before_s = time.time()
+            (item,) = self._get("/v1/availability", sku="clock")["items"]
+            after_s = time.time()
+            offset_ms = milliseconds(item["as_of"]) + 0.5 - (before_s + after_s) * 500
+            found.append(Clock(offset_ms, (after_s - before_s) * 500 + 1))
+        return min(found, key=lambda clock: clock.margin_ms)
+
+    def counters(self, prefix: str) -> dict[str, dict[str, int]]:
+        """The counters of all SKUs whose names begin with the prefix."""
+        found: dict[str, dict[str, int]] = {}
+        cursor = prefix
+        while cursor:
+            page = self._get("/v1/skus", limit=1000, cursor=cursor)
+            wanted = [item for item in page["items"] if item["sku"].startswith(prefix)]
+            found.update({item["sku"]: item for item in wanted})
+            cursor = page["next_cursor"] if len(wanted) == len(page["items"]) else ""
+        return found
 
     def events(self, since_sku: str) -> Iterator[dict[str, Any]]:
         """The ledger from the first event of the SKU named to its end, that event included."""
@@ -54,9 +115,9 @@ class Service:
             yield from page["items"]
             after = page["next"]
 
-    def _put(self, stock: tuple[str, int]) -> None:
-        sku, units = stock
-        self._session.put(f"{self._host}/v1/skus/{sku}", json={"on_hand": units}, timeout=30).raise_for_status()
+    def _put(self, stock: tuple[str, dict[str, Any]]) -> None:
+        sku, attributes = stock
+        self._session.put(f"{self._host}/v1/skus/{sku}", json=attributes, timeout=30).raise_for_status()
 
     def _get(self, path: str, **query: Any) -> dict[str, Any]:
         answer = self._session.get(f"{self._host}{path}?{urlencode(query)}", timeout=30)

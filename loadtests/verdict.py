@@ -3,73 +3,52 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from loadtests import thresholds
+from loadtests.figures import Endpoint, endpoints, figures
+from loadtests.ledger import COUNTER_NAMES, Fold
 from loadtests.records import Records
+from loadtests.refusals import false_refusals
+from loadtests.thresholds import Threshold
 
 Counters = Mapping[str, Mapping[str, int]]
 """SKU -> available, reserved, allocated, on_hand."""
 
-COUNTER_NAMES = ("available", "reserved", "allocated")
+SHOWN_ABOVE = {"accepted_per_s", "refused_per_s", "commits_per_s", "oversold", "lost"}
 
-MOVES: dict[str, tuple[tuple[str, int], ...]] = {
-    "recount": (("available", 1),),
-    "restock": (("available", 1),),
-    "withdraw": (("available", -1),),
-    "reserve": (("available", -1), ("reserved", 1)),
-    "release": (("reserved", -1), ("available", 1)),
-    "expire": (("reserved", -1), ("available", 1)),
-    "commit": (("reserved", -1), ("allocated", 1)),
-    "cancel": (("allocated", -1), ("available", 1)),
-    "fulfil": (("allocated", -1),),
-}
-"""What each event does to the counters of its lines. Other events move no stock."""
+MOST_SHOWN = 20
+"""Wrong things that are printed. The JSON has them all."""
 
 
-@dataclass
-class Fold:
-    """The ledger played from the start: counters at the end, and how often one was below 0 on the way."""
+@dataclass(frozen=True)
+class Case:
+    """What is judged. `loaded` is what the run put into the SKUs, first and later; `limits` are units for a customer.
 
-    counters: dict[str, Counter[str]] = field(default_factory=dict)
-    events: Counter[str] = field(default_factory=Counter)
-    below_zero: int = 0
-    sold: Counter[str] = field(default_factory=Counter)
-    commits: Counter[str] = field(default_factory=Counter)
-    reserves: Counter[str] = field(default_factory=Counter)
+    `more` are figures that only this scenario has.
+    """
 
-
-def fold(events: Iterable[Mapping[str, Any]], prefix: str) -> Fold:
-    """Play the events that touch SKUs with the prefix. A commit after the hold's end takes from available."""
-    result, ended = Fold(), set()
-    for event in events:
-        lines = [line for line in event["lines"] if line["sku"].startswith(prefix)]
-        if not lines:
-            continue
-        op, reservation_id = event["op"], event["reservation_id"]
-        result.events[op] += 1
-        if op in ("release", "expire"):
-            ended.add(reservation_id)
-        late = op == "commit" and reservation_id in ended
-        if op == "commit":
-            result.commits[reservation_id] += 1
-            result.sold.update({line["sku"]: line["quantity"] for line in lines})
-        if op == "reserve":
-            result.reserves[reservation_id] += 1
-        for line in lines:
-            counters = result.counters.setdefault(line["sku"], Counter())
-            for name, sign in MOVES.get(op, ()):
-                moved = "available" if late and name == "reserved" else name
-                counters[moved] += sign * line["quantity"]
-            result.below_zero += min(counters.values(), default=0) < 0
-    return result
+    scenario: str
+    seconds: float
+    loaded: Mapping[str, int]
+    counters: Counters
+    ledger: Fold
+    records: Records
+    limits: Mapping[str, int] = field(default_factory=dict)
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    more: Mapping[str, float | None] = field(default_factory=dict)
+    bounds: Mapping[str, float] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Verdict:
     """Units and counts of one run. Anything in `wrong` fails it."""
 
+    scenario: str
+    seconds: float
     checkouts: int
     accepted: int
     refused: int
@@ -78,24 +57,73 @@ class Verdict:
     oversold: int
     lost: int
     unknown: int
+    repeated: int
+    throttled: int
+    payments: dict[str, int]
     skipped: dict[str, int]
     events: dict[str, int]
+    figures: dict[str, float | None]
+    endpoints: tuple[Endpoint, ...]
+    thresholds: tuple[Threshold, ...]
+    notes: tuple[str, ...]
     wrong: tuple[str, ...]
 
+    def document(self) -> dict[str, Any]:
+        """The verdict for programs and for the report."""
+        kept = [asdict(each) | {"at_least": each.at_least, "kept": each.kept} for each in self.thresholds]
+        return asdict(self) | {"passed": not self.wrong, "thresholds": kept}
 
-def judge(
-    loaded: Mapping[str, int], counters: Counters, ledger: Fold, records: Records, skipped: dict[str, int]
-) -> Verdict:
-    """Compare the three stories.
 
-    `oversold`: units sold or held beyond what was loaded, at the end or at any point of the ledger.
-    `lost`: units of which the books don't say where they are, or which buyers paid for and the books don't have.
-    """
+def judge(case: Case) -> Verdict:
+    """Compare the three stories, and the figures with their thresholds."""
+    ledger, records = case.ledger, case.records
     wrong = list(records.problems)
+    oversold, lost = _books(case, wrong)
+    wrong += _acknowledged(ledger, records)
+    wrong += _payments(ledger, records)
+    deadlines = {checkout.reservation_id: checkout.deadline_ms for checkout in records.reserved}
+    refused_wrongly = false_refusals(records.refusals, ledger, deadlines)
+    above_limit = _above_limit(case)
+    wrong += refused_wrongly + above_limit
+    found: dict[str, float | None] = figures(records, ledger, deadlines, case.seconds) | dict(case.more)
+    found |= {"oversold": float(oversold), "lost": float(lost), "errors": float(records.counts["errors"])}
+    found |= {"false_refusals": float(len(refused_wrongly)), "above_limit": float(len(above_limit))}
+    measured = thresholds.measure(case.bounds, found)
+    wrong = [str(threshold) for threshold in measured if not threshold.kept] + wrong
+    return Verdict(
+        scenario=case.scenario,
+        seconds=round(case.seconds, 3),
+        checkouts=len(records.checkouts),
+        accepted=len(records.reserved),
+        refused=len(records.refusals),
+        refused_lines=dict(records.verdicts.most_common()),
+        units_sold=sum(records.sold().values()),
+        oversold=oversold,
+        lost=lost,
+        unknown=records.unknown,
+        repeated=records.counts["repeated"],
+        throttled=records.counts["throttled"],
+        payments=dict(Counter(outcome for payment in records.payments for outcome in payment.outcomes)),
+        skipped=dict(case.skipped),
+        events=dict(ledger.events.most_common()),
+        figures=found,
+        endpoints=tuple(endpoints(records.timings)),
+        thresholds=measured,
+        notes=tuple(case.notes),
+        wrong=tuple(wrong),
+    )
+
+
+def _books(case: Case, wrong: list[str]) -> tuple[int, int]:
+    """Compare what was loaded, the counters, the ledger and what buyers paid for, SKU by SKU.
+
+    Returns: `oversold`, units sold or held beyond what was loaded, at the end or at any point of the ledger; and
+    `lost`, units of which the books don't say where they are, or which buyers paid for and the books don't have.
+    """
     oversold = lost = 0
-    sold = records.sold()
-    for sku, units in loaded.items():
-        now = counters.get(sku)
+    sold, cancelled = case.records.sold(), case.ledger.events["cancel"] + case.ledger.events["fulfil"]
+    for sku, units in case.loaded.items():
+        now = case.counters.get(sku)
         if now is None:
             wrong.append(f"{sku} is gone")
             lost += units
@@ -104,31 +132,14 @@ def judge(
         lost += abs(units - now["available"] - now["reserved"] - now["allocated"])
         if now["reserved"]:
             wrong.append(f"{sku} has {now['reserved']} reserved, after every hold has ended")
-        if not records.unknown:
+        if not case.records.unknown and not cancelled:
             lost += abs(now["allocated"] - sold[sku])
         for name in COUNTER_NAMES:
-            told = ledger.counters.get(sku, Counter())[name]
+            told = case.ledger.counters.get(sku, Counter())[name]
             if told != now[name]:
                 wrong.append(f"{sku} has {name} {now[name]}, but the ledger adds up to {told}")
-    oversold += ledger.below_zero
-    wrong += _acknowledged(ledger, records)
-    if oversold:
-        wrong.append(f"{oversold} units oversold")
-    if lost:
-        wrong.append(f"{lost} units lost")
-    return Verdict(
-        checkouts=len(records.checkouts),
-        accepted=len(records.reserved),
-        refused=records.refused_baskets,
-        refused_lines=dict(records.verdicts.most_common()),
-        units_sold=sum(sold.values()),
-        oversold=oversold,
-        lost=lost,
-        unknown=records.unknown,
-        skipped=skipped,
-        events=dict(ledger.events.most_common()),
-        wrong=tuple(wrong),
-    )
+    oversold += case.ledger.below_zero
+    return oversold, lost
 
 
 def _acknowledged(ledger: Fold, records: Records) -> Iterable[str]:
@@ -144,20 +155,75 @@ def _acknowledged(ledger: Fold, records: Records) -> Iterable[str]:
             yield f"reservation {reservation_id} is in the ledger, but no buyer was told of it"
 
 
-def shown(verdict: Verdict, seconds: float) -> str:
+def _payments(ledger: Fold, records: Records) -> Iterable[str]:
+    """Every payment became one order or one refund, whatever number of times it was told, and each reservation one order."""
+    for reservation_id, count in ledger.commits.items():
+        if count > 1:
+            yield f"order {reservation_id} was paid {count} times"
+    for payment in records.payments:
+        if payment.unknown:
+            continue
+        name, key = f"payment {payment.payment_id}", (payment.reservation_id, payment.payment_id)
+        if len(payment.outcomes) > 1:
+            yield f"{name} was answered in different ways: {', '.join(payment.outcomes)}"
+        if ledger.payments[key] != payment.outcomes.count("committed"):
+            yield f"{name} was answered {payment.outcomes}, but has {ledger.payments[key]} commit events"
+        if ledger.refunds[key] != payment.outcomes.count("refund_required"):
+            yield f"{name} was answered {payment.outcomes}, but has {ledger.refunds[key]} refund events"
+    known = {(payment.reservation_id, payment.payment_id) for payment in records.payments}
+    for _, payment_id in ledger.refunds.keys() - known:
+        yield f"payment {payment_id} is to be refunded by the ledger, but nobody made it"
+
+
+def _above_limit(case: Case) -> list[str]:
+    """Customers who at any moment held and had bought more of a SKU than they may."""
+    return [
+        f"{user} had {units} of {sku}, of which a customer may have {case.limits[sku]}"
+        for (user, sku), units in case.ledger.most_claimed.items()
+        if units > case.limits.get(sku, units)
+    ]
+
+
+def shown(verdict: Verdict) -> str:
+    """The verdict as a person reads it in a terminal."""
     lines = [
-        f"checkouts      {verdict.checkouts:>8}   in {seconds:.0f} s",
-        f"  accepted     {verdict.accepted:>8}   {verdict.accepted / seconds:.0f}/s",
-        f"  refused      {verdict.refused:>8}   baskets with at least one line that could not be had",
+        f"scenario       {verdict.scenario}, {verdict.seconds:.0f} s",
+        f"checkouts      {verdict.checkouts:>8}",
+        f"  accepted     {verdict.accepted:>8}   {verdict.figures['accepted_per_s']:.1f}/s",
+        f"  refused      {verdict.refused:>8}   {verdict.figures['refused_per_s']:.1f}/s   calls with a line that could not be had",
         *(f"    {name:<12} {count:>8}   lines" for name, count in verdict.refused_lines.items()),
+        f"  committed    {verdict.events.get('commit', 0):>8}   {verdict.figures['commits_per_s']:.1f}/s",
         f"units sold     {verdict.units_sold:>8}",
         f"oversold       {verdict.oversold:>8}   must be 0",
         f"lost           {verdict.lost:>8}   must be 0",
-        f"unknown        {verdict.unknown:>8}   checkouts whose answer never came",
-        "ledger         " + ", ".join(f"{op} {count}" for op, count in verdict.events.items()),
+        f"unknown        {verdict.unknown:>8}   checkouts and payments whose answer never came",
+        f"repeated       {verdict.repeated:>8}   calls, with the same idempotency key, after no answer or a 5xx",
+        "payments       " + (_list(verdict.payments) or "by commit only"),
+        "ledger         " + _list(verdict.events),
         "skipped        "
         + (", ".join(f"{count} lines: {reason}" for reason, count in verdict.skipped.items()) or "nothing"),
-        *(f"WRONG: {text}" for text in verdict.wrong[:20]),
+        *_figures(verdict),
+        f"{'call':<52} {'count':>7} {'p50':>7} {'p95':>7} {'p99':>7} {'max':>7} ms",
+        *(
+            f"  {each.name:<50} {each.calls:>7} {each.p50_ms:>7.0f} {each.p95_ms:>7.0f} {each.p99_ms:>7.0f} {each.max_ms:>7.0f}"
+            for each in verdict.endpoints
+        ),
+        *(f"note           {note}" for note in verdict.notes),
+        *(f"WRONG: {text}" for text in verdict.wrong[:MOST_SHOWN]),
         f"verdict        {'FAILED' if verdict.wrong else 'passed'}",
     ]
     return "\n".join(lines)
+
+
+def _list(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _figures(verdict: Verdict) -> Iterable[str]:
+    """What was measured and isn't shown above, with what it had to be."""
+    must = {threshold.name: threshold for threshold in verdict.thresholds}
+    for name, value in verdict.figures.items():
+        if value is None or name in SHOWN_ABOVE:
+            continue
+        bound = f"   must be {must[name].must_be}" if name in must else ""
+        yield f"{name:<20} {value:>8.4g}{bound}"

@@ -1,0 +1,72 @@
+"""What a run must keep to, in one place. `--threshold name=value` changes one for a run, `name=off` drops it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+AT_LEAST = frozenset({"turnover", "success_with_bot"})
+"""Figures that must not be below their threshold; all others must not be above it."""
+
+LAWS = dict.fromkeys(("oversold", "lost", "errors", "false_refusals", "above_limit", "expired_early"), 0.0)
+"""What the service promises. Nobody can change these for a run."""
+
+ALWAYS = LAWS | {
+    "expiry_lag_p99_ms": 500.0,
+    "reserve_p99_ms": 2_000.0,
+}
+"""Of every scenario. Latencies are generous: buyers, service and both databases share the machine's cores."""
+
+BY_SCENARIO: dict[str, dict[str, float]] = {
+    "flash_crowd": {"sold_out_p99_ms": 2_000.0, "unsold": 0.0},
+    "abandoned_carts": {"turnover": 1.5},
+    "bots": {"success_with_bot": 0.99, "bot_slowdown": 4.0},
+    "soak": {"latency_drift": 2.0},
+}
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """One of them, and how the run did: `value` is None if there was nothing to measure."""
+
+    name: str
+    bound: float
+    value: float | None
+
+    @property
+    def at_least(self) -> bool:
+        return self.name in AT_LEAST
+
+    @property
+    def kept(self) -> bool:
+        return self.value is None or (self.value >= self.bound if self.at_least else self.value <= self.bound)
+
+    @property
+    def must_be(self) -> str:
+        return f"at least {self.bound:g}" if self.at_least else f"at most {self.bound:g}" if self.bound else "0"
+
+    def __str__(self) -> str:
+        return f"{self.name} is {self.value:g}, must be {self.must_be}"
+
+
+def bounds(scenario: str, changes: Iterable[str] = ()) -> dict[str, float]:
+    """The thresholds of a scenario, with changes as `name=value`.
+
+    Raises:
+        ValueError: not a change, or one of what the service promises.
+    """
+    found = ALWAYS | BY_SCENARIO.get(scenario, {})
+    for change in changes:
+        name, equals, value = change.partition("=")
+        if not equals:
+            raise ValueError(f"--threshold wants name=value or name=off, not {change}")
+        if name in LAWS:
+            raise ValueError(f"{name} is what the service promises; its threshold can't be changed")
+        found.pop(name, None)
+        if value != "off":
+            found[name] = float(value)
+    return found
+
+
+def measure(wanted: Mapping[str, float], figures: Mapping[str, float | None]) -> tuple[Threshold, ...]:
+    return tuple(Threshold(name, bound, figures.get(name)) for name, bound in wanted.items())
