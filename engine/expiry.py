@@ -5,6 +5,7 @@ The record and its place in the deadlines ZSET decide; a lease's end is only a h
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -19,6 +20,12 @@ PAGE = 500
 
 SEARCH = (8, 64, 500)
 """Holds looked at, page by page, to find the next release of a SKU. The first ones nearly always have it."""
+
+NEXT_RELEASE_SECONDS = 0.25
+"""How long a search for a buyer's `next_release_at` holds good. Most of a sale's requests come when all is held."""
+
+MOST_KNOWN = 10_000
+"""SKUs whose next release is remembered. A full memory is emptied."""
 
 ACTOR = "expiry"
 """Who ends holds on demand, in the ledger."""
@@ -35,10 +42,21 @@ class Swept:
     more: bool
 
 
+@dataclass(frozen=True)
+class Release:
+    """The hold of a SKU that ends first, as found by a search that may be believed for a while."""
+
+    sku: str
+    hold_id: str
+    deadline_ms: int
+    until_s: float
+
+
 class Expiry:
     def __init__(self, store: Store, scripts: Scripts) -> None:
         self._store = store
         self._scripts = scripts
+        self._known: dict[tuple[str, int], Release] = {}
 
     def settle(self, skus: Collection[str], now_ms: int, request_id: str) -> int:
         """Expire holds on these SKUs that are due by `now_ms`, at least one of them if there is any.
@@ -73,18 +91,34 @@ class Expiry:
 
         `bounds` has a time for each SKU before which no hold of it ends (`next_release_ms` of its hash). Where the
         holds looked at have none of the SKU, the answer is the last deadline among them: it's no later than the truth.
+
+        A hold that was found is asked for again, not searched, as long as it lives with that deadline: so an earlier one that
+        was made after it may be missed, for `NEXT_RELEASE_SECONDS` at most.
         """
+        now_s = time.monotonic()
+        known = [self._known[item] for item in bounds.items() if item in self._known]
+        known = [release for release in known if now_s < release.until_s]
+        scores = self._store.deadlines_of([release.hold_id for release in known])
+        found = {
+            release.sku: release.deadline_ms
+            for release, deadline_ms in zip(known, scores, strict=True)
+            if deadline_ms == release.deadline_ms
+        }
+        missing = {sku: bound_ms for sku, bound_ms in bounds.items() if sku not in found}
+        return found | self._searched(missing) if missing else found
+
+    def _searched(self, bounds: Mapping[str, int]) -> dict[str, int]:
+        if len(self._known) > MOST_KNOWN:
+            self._known.clear()
         found: dict[str, int] = {}
-        if not bounds:
-            return found
-        deadline_ms = min(bounds.values())
-        from_ms: int | str = deadline_ms
+        deadline_ms, until_s = min(bounds.values()), time.monotonic() + NEXT_RELEASE_SECONDS
         for size in SEARCH:
-            page = self._store.holds(from_ms, "+inf", size)
-            for _, deadline_ms, skus in page:
-                for sku in bounds.keys() & set(skus):
-                    found.setdefault(sku, deadline_ms)
+            # From the last deadline on, once more: it may have more holds than the page had place for.
+            page = self._store.next_holds(deadline_ms, size)
+            for hold_id, deadline_ms, skus in page:
+                for sku in (bounds.keys() & set(skus)) - found.keys():
+                    found[sku] = deadline_ms
+                    self._known[sku, bounds[sku]] = Release(sku, hold_id, deadline_ms, until_s)
             if len(page) < size or len(found) == len(bounds):
                 return found
-            from_ms = f"({deadline_ms}"
         return {sku: max(found.get(sku, deadline_ms), bound_ms) for sku, bound_ms in bounds.items()}

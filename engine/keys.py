@@ -32,6 +32,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 LAYOUT = 1
 """Version of the table above; a store written with another one is not opened."""
@@ -41,27 +42,27 @@ LAYOUT = 1
 class Keys:
     partition: str = "p0"
 
-    @property
+    @cached_property
     def prefix(self) -> str:
         return f"stk:{{{self.partition}}}:"
 
-    @property
+    @cached_property
     def meta(self) -> str:
         return f"{self.prefix}meta"
 
-    @property
+    @cached_property
     def skus(self) -> str:
         return f"{self.prefix}skus"
 
-    @property
+    @cached_property
     def deadlines(self) -> str:
         return f"{self.prefix}deadlines"
 
-    @property
+    @cached_property
     def ledger(self) -> str:
         return f"{self.prefix}ledger"
 
-    @property
+    @cached_property
     def keeper(self) -> str:
         return f"{self.prefix}keeper"
 

@@ -247,6 +247,18 @@ class Store:
             last_ms = page[-1][1]
             known = {reservation_id for reservation_id, _ in page}
             page += [tie for tie in self._deadlines(last_ms, last_ms) if tie[0] not in known]
+        return self._with_skus(page)
+
+    def deadlines_of(self, reservation_ids: Sequence[str]) -> list[int]:
+        """Deadlines of live holds; 0 for what is none."""
+        scores = self._ask(*[("ZSCORE", self.keys.deadlines, reservation_id) for reservation_id in reservation_ids])
+        return [int(float(score or 0)) for score in scores]
+
+    def next_holds(self, from_ms: int, limit: int) -> list[tuple[str, int, list[str]]]:
+        """The live holds with the earliest deadlines from a time on, as `holds`, but at most `limit`."""
+        return self._with_skus(self._deadlines(from_ms, "+inf", "LIMIT", 0, limit))
+
+    def _with_skus(self, page: Sequence[tuple[str, int]]) -> list[tuple[str, int, list[str]]]:
         lines = self._ask(*[("HGET", self.keys.reservation(reservation_id), "lines") for reservation_id, _ in page])
         return [
             (reservation_id, deadline_ms, _skus(text or ""))

@@ -43,4 +43,4 @@ def test_the_rival_sells_every_unit_once_and_gives_a_repeat_its_first_answer(mon
         with psycopg.connect(url) as connection:
             counts = "SELECT available, reserved, (SELECT count(*) FROM hold), (SELECT count(*) FROM event) FROM sku"
             assert connection.execute(counts).fetchone() == (0, UNITS, UNITS, UNITS)
-        app.extensions["stockade_engine"].reservations.close()
+        app.extensions["stockade"].engine.reservations.close()
