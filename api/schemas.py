@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import RAISE, Schema, fields, validate
+from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from api.answered import Answered
 from api.fields import Digits, Flag, Lines, Timestamp, Whole
@@ -25,9 +25,12 @@ def _sku(**kwargs: Any) -> fields.String:
 
 
 def _words(most: int = 255, **kwargs: Any) -> fields.String:
-    printable = validate.And(
-        validate.Length(1, most), validate.Predicate("isprintable", error="Has control characters.")
-    )
+    def printable(text: str) -> None:
+        if not 1 <= len(text) <= most:
+            raise ValidationError(f"Length must be between 1 and {most}.")
+        if not text.isprintable():
+            raise ValidationError("Has control characters.")
+
     return Text(validate=printable, metadata={"minLength": 1, "maxLength": most}, **kwargs)
 
 

@@ -21,13 +21,19 @@ SCRIPTS = ("EVALSHA", "EVAL")
 """Commands whose replies redis-py leaves as they are."""
 
 
+MOST_SHARED = 32
+"""Commands of a call that travels with others. A longer one takes a connection for itself, so that nobody waits for it."""
+
+
 class _Call:
     """What one thread asks. `turn` is released when it is answered, or has to lead."""
 
-    __slots__ = ("answers", "commands", "failure", "turn")
+    __slots__ = ("answers", "commands", "failure", "packed", "turn")
 
     def __init__(self, commands: Sequence[Command]) -> None:
         self.commands = commands
+        # Here, so that what can't be packed harms nobody else.
+        self.packed = b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]
         self.answers: list[Any] | None = None
         self.failure: Exception | None = None
         self.turn = threading.Lock()
@@ -55,6 +61,8 @@ class Coalescer:
         if not commands:
             return []
         call = _Call(commands)
+        if len(commands) > MOST_SHARED:
+            return self._alone(call)
         with self._mutex:
             self._gathered.append(call)
             follows, self._led = self._led, True
@@ -67,6 +75,14 @@ class Coalescer:
         assert call.answers is not None
         return call.answers
 
+    def _alone(self, call: _Call) -> list[Any]:
+        pool = self._redis.connection_pool
+        connection = pool.get_connection()
+        try:
+            return self._exchange(connection, [call])
+        finally:
+            pool.release(connection)
+
     def _lead(self) -> None:
         """Answer all that has gathered, this thread's own call among it, and let the next one lead."""
         with self._mutex:
@@ -74,7 +90,9 @@ class Coalescer:
         failure: Exception = Disconnected("The thread that asked for all was interrupted")
         answers: list[Any] = []
         try:
-            answers = self._exchange([command for call in calls for command in call.commands])
+            if self._connection is None:
+                self._connection = self._redis.connection_pool.get_connection()
+            answers = self._exchange(self._connection, calls)
         except Exception as error:
             failure = error
         finally:
@@ -88,15 +106,12 @@ class Coalescer:
             for call in following + calls:
                 call.turn.release()
 
-    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
-        if self._connection is None:
-            self._connection = self._redis.connection_pool.get_connection()
-        connection = self._connection
-        packed = [b"".join([pack_command(command) for command in commands])]  # type: ignore[arg-type]
+    def _exchange(self, connection: Any, calls: Sequence[_Call]) -> list[Any]:
+        packed = [call.packed for call in calls]
 
         def once() -> list[Any]:
-            connection.send_packed_command(packed)
-            return [self._answer(connection, command) for command in commands]
+            connection.send_packed_command([b"".join(packed)])
+            return [self._answer(connection, command) for call in calls for command in call.commands]
 
         try:
             answers: list[Any] = connection.retry.call_with_retry(once, lambda error: connection.disconnect())
