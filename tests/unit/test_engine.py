@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 
 import pytest
@@ -21,6 +22,8 @@ from engine.errors import (
     StockBelowClaims,
     ValidationFailed,
 )
+from engine.expiry import NEXT_RELEASE_SECONDS
+from engine.reservations import MOST_VAIN_ROUNDS
 from engine.states import Availability, State, Verdict
 from engine.values import Line, LineVerdict, MissingLine, Operation, Order, Origin, Reservation
 from tests import books
@@ -122,6 +125,64 @@ def test_the_next_release_of_a_wholly_held_sku_is_shown_to_buyers(engine: Engine
     extended = engine.reservations.extend(held.id, ANN, 300, NO_KEY)
     [found] = engine.stock.availability(["a"], SHOP)
     assert found.next_release_ms == extended.deadline_ms
+
+
+def test_a_shorter_hold_made_since_the_search_is_shown_as_soon_as_that_is_too_old(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock(engine, "a", 3)
+    first, later = hold(engine, "a=1", seconds=50), hold(engine, "a=1", seconds=900)
+    engine.reservations.release(first.id, ANN)
+    assert verdicts(engine, "a=3")["a"].next_release_ms == later.deadline_ms
+    shorter = hold(engine, "a=1", seconds=100)
+    now_s = time.monotonic() + NEXT_RELEASE_SECONDS
+    monkeypatch.setattr("engine.expiry.time.monotonic", lambda: now_s)
+    assert verdicts(engine, "a=3")["a"].next_release_ms == shorter.deadline_ms
+
+
+def test_a_hold_that_falls_due_while_others_are_looked_for_is_not_in_the_way(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock(engine, "a", 2)
+    stock(engine, "b", 1)
+    first, second = hold(engine, "a=1", seconds=50), hold(engine, "a=1", seconds=100)
+    hold(engine, "b=1", seconds=60)
+    engine.reservations.release(first.id, ANN)
+    hold(engine, "a=1", seconds=900)
+    clock(engine, second.created_ms + 70_000)
+    settle, rounds = engine.expiry.settle, []
+
+    def slow_settle(skus: list[str], now_ms: int, request_id: str) -> int:
+        ended = settle(skus, now_ms, request_id)
+        rounds.append(ended)
+        clock(engine, second.deadline_ms)
+        return ended
+
+    monkeypatch.setattr(engine.expiry, "settle", slow_settle)
+    assert hold(engine, "a=1", BOB).state is State.RESERVED
+    assert rounds == [0, 1]
+    books.assert_right(engine)
+
+
+def test_a_buyer_is_not_kept_waiting_for_ever_while_others_fall_due(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock(engine, "a", 1)
+    stock(engine, "b", 1)
+    first = hold(engine, "a=1", seconds=50)
+    engine.reservations.extend(first.id, ANN, 900, NO_KEY)
+    other = hold(engine, "b=1", seconds=60)
+    clock(engine, other.deadline_ms)
+    rounds = []
+    monkeypatch.setattr(engine.store, "next_deadline", lambda after_ms: rounds.append(after_ms) or 0)
+    with pytest.raises(LinesUnavailable):
+        hold(engine, "a=1", BOB)
+    assert len(rounds) == MOST_VAIN_ROUNDS
+
+
+def clock(engine: Engine, now_ms: int) -> None:
+    """Let the time that scripts go by be at least that."""
+    engine.store.redis.hset(engine.store.keys.meta, "clock_ms", now_ms)
 
 
 def test_availability_has_seven_statuses(engine: Engine) -> None:
