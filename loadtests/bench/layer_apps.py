@@ -26,9 +26,9 @@ HOLD_MS = 900_000
 blueprint = Blueprint("layers", __name__, url_prefix="/layers")
 
 
-@blueprint.post("/hooks")
-def hooks() -> tuple[dict[str, str], int]:
-    """Flask's own route: what is done for every request of our app comes on top."""
+@blueprint.post("/flask")
+def flask() -> tuple[dict[str, str], int]:
+    """Answered by Flask, as all that our app doesn't answer directly."""
     return ANSWER, 201
 
 
@@ -61,12 +61,11 @@ class Constant(Reservations):
 
 
 class RoundTrip(Constant):
-    """Asks Redis for next to nothing first, with redis-py as anybody would use it."""
+    """Asks Redis for next to nothing first, the way the service does."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
-        self._script = client(engine.settings).register_script("return {'reserved', 1, 2}")
-        self._keys = engine.store.keys
+        self._coalescer, self._keys = engine.store.coalescer, engine.store.keys
 
     def reserve(
         self,
@@ -76,7 +75,9 @@ class RoundTrip(Constant):
         idempotency_key: str = "",
         fingerprint: str = "",
     ) -> Reservation:
-        self._script([self._keys.meta, self._keys.ledger], [origin.user, origin.actor, hold_seconds, fingerprint])
+        keys = (self._keys.meta, self._keys.ledger)
+        words = (origin.user, origin.actor, hold_seconds, fingerprint)
+        self._coalescer.ask(("EVAL", "return {'reserved', 1, 2}", 2, *keys, *words))
         return super().reserve(origin, lines, hold_seconds, idempotency_key, fingerprint)
 
 

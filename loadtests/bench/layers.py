@@ -20,19 +20,22 @@ def layers(run: Run) -> None:
             fronts.flask(f"{APPS}:until_redis()", given) as redis,
             fronts.flask(web.SERVICE, given) as service,
         ):
+            beside = [
+                Side("Flask hello", hello, calls.reserve()),
+                Side("a route of Flask's own in our app", schemas, calls.reserve(path="/layers/flask")),
+            ]
             sides = [
                 Side("gunicorn, bare WSGI", bare, calls.reserve()),
-                Side("+ Flask", hello, calls.reserve()),
-                Side("+ hooks of our app", schemas, calls.reserve(path="/layers/hooks")),
-                Side("+ token and key", schemas, calls.reserve(path="/layers/token"), 204),
+                Side("+ our app, token and key", schemas, calls.reserve(path="/layers/token"), 204),
                 Side("+ schemas, fingerprint, id", schemas, calls.reserve()),
-                Side("+ a trivial script by redis-py", redis, calls.reserve()),
+                Side("+ a trivial script", redis, calls.reserve()),
                 Side("the whole service", service, calls.reserve()),
             ]
-            found = calls.in_turn(run, "layers", sides)
+            found = calls.in_turn(run, "layers", beside + sides)
     rows, before_us = [("", "server µs", "more than before")], 0.0
     for side in sides:
         cpu_us = found[side.name].cpu
         rows.append((side.name, number(cpu_us), f"{cpu_us - before_us:+.0f}"))
         before_us = cpu_us
+    rows += [(side.name, number(found[side.name].cpu), "") for side in beside]
     print(f"\n{table(rows)}", flush=True)

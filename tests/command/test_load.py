@@ -16,14 +16,13 @@ CALM = ("reserve_p99_ms", "sold_out_p99_ms", "expiry_lag_p99_ms", "bot_slowdown"
 """Thresholds that say more of the machine that runs the tests than of the service."""
 
 SMALL = {
-    "baskets": ("--checkouts", "30", "--users", "4"),
     "flash_crowd": ("--users", "20", "--time", "20"),
     "abandoned_carts": ("--users", "16", "--time", "3"),
-    "basket_overlap": ("--checkouts", "40", "--users", "4"),
     "payment_storm": ("--checkouts", "40", "--users", "8"),
     "bots": ("--users", "3", "--time", "2"),
     "soak": ("--checkouts", "30", "--users", "4"),
 }
+"""Those that no other test runs."""
 
 
 def load(reports: Path, *arguments: str, **variables: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
