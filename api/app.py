@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import Any
 
 from flask import Flask, Response, request
@@ -12,16 +11,13 @@ from werkzeug.datastructures import Headers
 
 from api import openapi, problems
 from api.auth import Authenticator
-from api.incoming import Incoming
+from api.incoming import Incoming, is_spoiled, spoil
 from api.outgoing import Outgoing
 from api.route import ROUTES, Answering, Parts
 from api.views import availability, batch, carts, health, operation, orders, payments, reservations, stock
 from engine.engine import Engine
 
 CHUNK_BYTES = 64 * 1024
-
-SILENCE_SECONDS = 5.0
-"""How long a client may be silent in the middle of a body."""
 
 MOST_DISCARDED_BYTES = 8 * 1024 * 1024
 """Of a body that nobody wanted, read and thrown away so that the client gets the answer."""
@@ -40,6 +36,8 @@ class Stockade(Flask):
     def __init__(self, parts: Parts) -> None:
         super().__init__("stockade", static_folder=None)
         self.extensions["stockade"] = self._parts = parts
+        # A path with too many slashes is unknown, not one to be redirected from.
+        self.url_map.merge_slashes = False
         self._plain: dict[tuple[str, str], Answering] = {}
         self._ending: dict[tuple[str, str], tuple[Answering, str]] = {}
         for route, answer in ROUTES:
@@ -50,7 +48,6 @@ class Stockade(Flask):
                 self._ending[route.method, head] = (answer, last.strip("<>"))
 
     def wsgi_app(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        _wait_for_bodies_with_patience(environ)
         outgoing = self._directly(environ)
         if outgoing is None:
             return super().wsgi_app(environ, start_response)
@@ -95,15 +92,11 @@ def _finish(environ: Environ, headers: dict[str, str] | Headers) -> None:
     _discard_unread_body(environ)
 
 
-def _wait_for_bodies_with_patience(environ: Environ) -> None:
-    """A client that stops sending, or reading, must not keep a thread. gunicorn sets the timeout anew for each request."""
-    if connection := environ.get("gunicorn.socket"):
-        connection.settimeout(SILENCE_SECONDS)
-
-
 def _discard_unread_body(environ: Environ) -> None:
     """Read what no view has read: gunicorn would cut the connection, or lose the request that follows in it."""
-    left = MOST_DISCARDED_BYTES
-    with suppress(OSError, ParseException):
-        while left > 0 and (data := environ["wsgi.input"].read(CHUNK_BYTES)):
+    stream, left = environ["wsgi.input"], MOST_DISCARDED_BYTES
+    try:
+        while left > 0 and not is_spoiled(stream) and (data := stream.read(CHUNK_BYTES)):
             left -= len(data)
+    except (OSError, ParseException):
+        spoil(stream)

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
+from gunicorn.http.errors import ParseException
 from werkzeug.http import parse_options_header
 
 from api.problems import Problem
 from engine.ids import random_word
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def spoil(stream: Any) -> None:
+    """Note that nobody can tell where this request ends: the worker closes its connection (`api.worker`)."""
+    with suppress(AttributeError):
+        stream.spoiled = True
+
+
+def is_spoiled(stream: Any) -> bool:
+    return getattr(stream, "spoiled", False)
 
 
 class Incoming:
@@ -63,7 +75,11 @@ class Incoming:
         # gunicorn refuses lengths that are no numbers, and chunks with a length beside them.
         if not chunked and int(length or 0) > most_bytes:
             raise Problem("payload_too_large", "")
-        body: bytes = stream.read(most_bytes + 1 if chunked else int(length or 0))
+        try:
+            body: bytes = stream.read(most_bytes + 1 if chunked else int(length or 0))
+        except (OSError, ParseException) as error:
+            spoil(stream)
+            raise Problem("bad_request", "The body is not valid HTTP, or did not come in time.") from error
         if len(body) > most_bytes:
             raise Problem("payload_too_large", "")
         if not chunked and len(body) < int(length or 0):

@@ -148,7 +148,9 @@ def _identity(route: Route, incoming: Incoming, parts: Parts) -> Identity | None
 def _query(schema: Schema, environ: dict[str, Any]) -> dict[str, Any]:
     """Query parameters as the schema wants them: a list where it has a list, else the last one given."""
     lists = {name for name, field in schema.fields.items() if isinstance(field, fields.List)}
-    asked = parse_qs(environ["QUERY_STRING"], keep_blank_values=True, errors="replace")
+    # WSGI gives the bytes that came as Latin-1 text.
+    text = environ["QUERY_STRING"].encode("latin-1").decode("utf-8", "replace")
+    asked = parse_qs(text, keep_blank_values=True, errors="replace")
     return {name: values if name in lists else values[-1] for name, values in asked.items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import selectors
 import socket
@@ -16,7 +17,7 @@ import orjson
 from gunicorn import util
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from api.incoming import REQUEST_ID
+from api.incoming import REQUEST_ID, is_spoiled
 from api.places import ABSENT, Places
 from api.problems import RETRY_AFTER_SECONDS, document
 from engine.config import from_environment
@@ -31,7 +32,10 @@ PATIENCE_SECONDS = 0.05
 STAND_BACK_SECONDS = 0.001
 
 SILENCE_SECONDS = 5.0
-"""How long a client may take to send the first byte, and to close its side of a connection that ends."""
+"""How long a client may send nothing in the midst of a request, and may take to send the first byte, or to close its side."""
+
+REQUEST_SECONDS = 20.0
+"""How long a client may take to send a whole request."""
 
 REFUSERS = 2
 """Threads that refuse. They get through many more requests than those that serve."""
@@ -42,6 +46,26 @@ ANSWERED_ALWAYS = "/healthz"
 REFUSAL = orjson.dumps(
     document("store_unavailable", "Too many requests are waiting. Nothing was changed; repeat after Retry-After.", {})
 )
+
+
+class PatientSocket(socket.socket):
+    """A client that is silent for too long while its request is read, or takes too long to send it, is as one that is gone."""
+
+    __slots__ = ("_until_s",)
+
+    def setblocking(self, flag: bool) -> None:
+        """gunicorn says True when it begins to read a request."""
+        self._until_s = time.monotonic() + REQUEST_SECONDS
+        self.settimeout(SILENCE_SECONDS if flag else 0.0)
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        if self.gettimeout():
+            self.settimeout(max(0.001, min(SILENCE_SECONDS, self._until_s - time.monotonic())))
+        try:
+            return super().recv(size, flags)
+        except TimeoutError as error:
+            # Which gunicorn takes calmly. A time-out it would log with a traceback.
+            raise ConnectionResetError(errno.ECONNRESET, "The client is too slow") from error
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -88,9 +112,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if self._others_come_first():
             return
         try:
-            client, address = listener.accept()
+            accepted, address = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
+        client = PatientSocket(fileno=accepted.detach())
         self.nr_conns += 1
         PLACES.write(self.place, self.nr_conns)
         connection = TConn(self.cfg, client, address, listener.getsockname())
@@ -135,7 +160,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def handle_request(self, request: Any, connection: TConn) -> bool:
         if connection.refused and request.path != ANSWERED_ALWAYS:
             return self._refuse(request, connection)
-        return bool(super().handle_request(request, connection))
+        kept = bool(super().handle_request(request, connection))
+        # What stands in the connection after a body that ends nowhere is no request, whatever it looks like.
+        return kept and not is_spoiled(request.body)
 
     def _refuse(self, request: Any, connection: TConn) -> bool:
         """Answer before anything costs time: no WSGI, no Flask. Returns: whether the connection is kept."""
@@ -163,6 +190,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         its way, is its last. gunicorn would close it.
         """
         if not done.cancelled() and not done.exception() and done.result():
+            if connection.parser is not None and connection.parser.unreader.buf.tell():
+                # The next request has come together with this one, so the poller wouldn't tell.
+                self.enqueue_req(connection)
+                return
             connection.set_timeout()
             self._watch(connection, self.keepalived_conns, self.on_client_socket_readable)
         else:

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from hiredis import pack_command
 from redis import Redis
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.retry import Retry
 
 Command = tuple[str | int, ...]
 
 SCRIPTS = ("EVALSHA", "EVAL")
 """Commands whose replies redis-py leaves as they are."""
 
+
+ONCE = Retry(NoBackoff(), 0)
 
 MOST_SHARED = 32
 """Commands of a call that travels with others. A longer one takes a connection for itself, so that nobody waits for it."""
@@ -87,24 +92,43 @@ class Coalescer:
         """Answer all that has gathered, this thread's own call among it, and let the next one lead."""
         with self._mutex:
             calls, self._gathered = self._gathered, []
-        failure: Exception = Disconnected("The thread that asked for all was interrupted")
-        answers: list[Any] = []
+        failure: Exception | None = Disconnected("The thread that asked for all was interrupted")
         try:
             if self._connection is None:
                 self._connection = self._redis.connection_pool.get_connection()
-            answers = self._exchange(self._connection, calls)
+            self._answer_all(self._connection, calls)
+            failure = None
         except Exception as error:
             failure = error
         finally:
-            at = 0
-            for call in calls:
-                call.answers, call.failure = answers[at : at + len(call.commands)], None if answers else failure
-                at += len(call.commands)
             with self._mutex:
+                if failure:
+                    # Who came while Redis gave no answer would only wait as long for the same.
+                    calls, self._gathered = calls + self._gathered, []
                 following = self._gathered[:1]
                 self._led = bool(following)
+            for call in calls:
+                if call.answers is None and call.failure is None:
+                    call.failure = failure
             for call in following + calls:
                 call.turn.release()
+
+    def _answer_all(self, connection: Any, calls: Sequence[_Call]) -> None:
+        """Raises: RedisError: nobody has an answer."""
+        try:
+            answers = iter(self._exchange(connection, calls))
+        except RedisError:
+            raise
+        except Exception as error:
+            # An answer that can't be read, say: it is of one call, and those beside it must not suffer.
+            if len(calls) == 1:
+                calls[0].failure = error
+            else:
+                for call in calls:
+                    self._answer_all(connection, [call])
+        else:
+            for call in calls:
+                call.answers = list(islice(answers, len(call.commands)))
 
     def _exchange(self, connection: Any, calls: Sequence[_Call]) -> list[Any]:
         packed = [call.packed for call in calls]
@@ -113,12 +137,19 @@ class Coalescer:
             connection.send_packed_command([b"".join(packed)])
             return [self._answer(connection, command) for call in calls for command in call.commands]
 
+        # To connect anew is part of a try, and would otherwise be tried as often itself.
+        retry, connection.retry = connection.retry, ONCE
         try:
-            answers: list[Any] = connection.retry.call_with_retry(once, lambda error: connection.disconnect())
+            answers: list[Any] = retry.call_with_retry(once, lambda error: connection.disconnect())
         except BaseException:
             # Answers that nobody has read must not be taken for those of the next call.
             connection.disconnect()
             raise
+        finally:
+            connection.retry = retry
+        if any(isinstance(answer, ReadOnlyError) for answer in answers):
+            # A master that has become a replica is connected to anew, which certifies it anew.
+            connection.disconnect()
         return answers
 
     def _answer(self, connection: Any, command: Command) -> Any:

@@ -96,8 +96,8 @@ class Expiry:
         was made after it may be missed, for `NEXT_RELEASE_SECONDS` at most.
         """
         now_s = time.monotonic()
-        known = [self._known[item] for item in bounds.items() if item in self._known]
-        known = [release for release in known if now_s < release.until_s]
+        remembered = [self._known.get(item) for item in bounds.items()]
+        known = [release for release in remembered if release and now_s < release.until_s]
         scores = self._store.deadlines_of([release.hold_id for release in known])
         found = {
             release.sku: release.deadline_ms
@@ -111,6 +111,7 @@ class Expiry:
         if len(self._known) > MOST_KNOWN:
             self._known.clear()
         found: dict[str, int] = {}
+        hold_id = ""
         deadline_ms, until_s = min(bounds.values()), time.monotonic() + NEXT_RELEASE_SECONDS
         for size in SEARCH:
             # From the last deadline on, once more: it may have more holds than the page had place for.
@@ -121,4 +122,7 @@ class Expiry:
                     self._known[sku, bounds[sku]] = Release(sku, hold_id, deadline_ms, until_s)
             if len(page) < size or len(found) == len(bounds):
                 return found
-        return {sku: max(found.get(sku, deadline_ms), bound_ms) for sku, bound_ms in bounds.items()}
+        for sku in bounds.keys() - found.keys():
+            found[sku] = max(deadline_ms, bounds[sku])
+            self._known[sku, bounds[sku]] = Release(sku, hold_id, found[sku], until_s)
+        return found

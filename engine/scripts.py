@@ -340,7 +340,7 @@ class Scripts:
                 yield
         except errors.StoreUnavailable as error:
             if isinstance(error.__cause__, ReadOnlyError):
-                self._redis.connection_pool.disconnect()
+                self._redis.connection_pool.disconnect(inuse_connections=False)
             raise
 
 

@@ -13,6 +13,9 @@ from engine.store import Stock as StockRead
 from engine.store import Store
 from engine.values import Operation, Origin, Selling, Sku, SkuAvailability
 
+MOST_VAIN_ROUNDS = 2
+"""How often stock is read again while holds are due, none of them of these SKUs."""
+
 
 class Stock:
     def __init__(self, store: Store, scripts: Scripts, expiry: Expiry) -> None:
@@ -70,10 +73,10 @@ class Stock:
 
     def availability(self, skus: Sequence[str], origin: Origin) -> list[SkuAvailability]:
         """What can be had now of each SKU. Holds whose time has run out don't count: they are ended first."""
-        read = self._store.stock(skus)
-        while overdue := _overdue(read):
-            if not self._expiry.settle(overdue, read.now_ms, origin.request_id):
-                break
+        read, vain_rounds = self._store.stock(skus), 0
+        while (overdue := _overdue(read)) and vain_rounds < MOST_VAIN_ROUNDS:
+            # Where nothing was left to end, others have ended it since that read.
+            vain_rounds += not self._expiry.settle(overdue, read.now_ms, origin.request_id)
             read = self._store.stock(skus)
         statuses = {sku: _status(sku, read) for sku in skus}
         held = [sku for sku in skus if statuses[sku] is Availability.ALL_HELD]

@@ -133,3 +133,50 @@ def test_a_body_that_nobody_wants_does_not_harm_the_next_request_of_its_connecti
             assert connection.getresponse().read() == b'{"status":"ok"}'
     finally:
         connection.close()
+
+
+def _all_that_comes(connection: socket.socket) -> bytes:
+    """Until the service closes."""
+    found = b""
+    while more := connection.recv(65_536):
+        found += more
+    return found
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["with a token", "without"])
+def test_what_follows_a_malformed_body_is_no_request(service: Service, known: bool) -> None:
+    token = f"Authorization: Bearer {service.token('ann', 'customer')}\r\n" if known else ""
+    head = f"POST /v1/reservations HTTP/1.1\r\nHost: x\r\n{token}Content-Type: application/json\r\n"
+    with socket.create_connection((service.host, service.port), timeout=20) as connection:
+        connection.sendall(head.encode() + b'Transfer-Encoding: chunked\r\n\r\n5\r\n{"a":\r\nZZ\r\n')
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        answers = _all_that_comes(connection)
+    assert answers.count(b"HTTP/1.1 ") == 1
+    assert answers.split()[1] == (b"400" if known else b"401")
+
+
+def test_requests_that_come_together_are_all_answered(service: Service) -> None:
+    request, last = b"GET /healthz HTTP/1.1\r\nHost: x\r\n", b"Connection: close\r\n\r\n"
+    with socket.create_connection((service.host, service.port), timeout=20) as connection:
+        connection.sendall((request + b"\r\n") * 4 + request + last)
+        assert _all_that_comes(connection).count(b"HTTP/1.1 200") == 5
+
+
+def test_a_client_that_falls_silent_in_its_head_is_cut_off(service: Service) -> None:
+    with socket.create_connection((service.host, service.port), timeout=20) as connection:
+        connection.sendall(b"GET /healt")
+        assert _all_that_comes(connection) == b""
+
+
+def test_a_query_may_have_letters_as_they_are(service: Service) -> None:
+    ops = service.token("o", "ops")
+    service.call("PUT", "/v1/skus/letters", {"on_hand": 5}, token=ops)
+    josé = service.token("josé", "customer")
+    body = {"lines": [{"sku": "letters", "quantity": 1}]}
+    assert service.call("POST", "/v1/reservations", body, token=josé).status == 201
+    with socket.create_connection((service.host, service.port), timeout=20) as connection:
+        head = (
+            f"GET /v1/audit?user=josé HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ops}\r\nConnection: close\r\n\r\n"
+        )
+        connection.sendall(head.encode())
+        assert b'"user":"jos' in _all_that_comes(connection)

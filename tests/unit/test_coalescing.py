@@ -12,7 +12,7 @@ from hiredis import Reader
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ReadOnlyError
 from redis.retry import Retry
 
 from engine.coalescing import MOST_SHARED, Coalescer
@@ -46,6 +46,10 @@ class Wire:
         if self.failures:
             raise self.failures.pop(0)
         answer = self._answers.pop(0)
+        if answer == "unreadable":
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+        if answer == "readonly":
+            raise ReadOnlyError("READONLY")
         if answer == "refuse":
             raise NoScriptError("NOSCRIPT")
         return answer
@@ -125,12 +129,37 @@ def test_when_no_answer_comes_all_who_asked_are_told_and_the_next_call_works() -
         wait_until(lambda: len(wire.sent) == 2)
         later = [pool.submit(coalescer.ask, ("ECHO", "x")) for _ in range(3)]
         wait_until(lambda: len(coalescer._gathered) == 3)
-        wire.failures = [Disconnected("gone"), Disconnected("gone"), Disconnected("gone"), Disconnected("gone")]
+        wire.failures = [Disconnected("gone"), Disconnected("gone")]
         wire.may_answer.set()
         for call in [under_way, *later]:
             with pytest.raises(Disconnected):
                 call.result()
     assert coalescer.ask(("ECHO", "again")) == ["again"]
+
+
+def test_an_answer_that_cannot_be_read_fails_one_call_alone() -> None:
+    client: Any = Client()
+    coalescer = Coalescer(client)
+    coalescer.ask(("ECHO", "first"))
+    [wire] = client.wires
+    wire.may_answer.clear()
+    with ThreadPoolExecutor(4) as pool:
+        under_way = pool.submit(coalescer.ask, ("ECHO", "slow"))
+        wait_until(lambda: len(wire.sent) == 2)
+        later = [pool.submit(coalescer.ask, ("ECHO", word)) for word in ("a", "unreadable", "b")]
+        wait_until(lambda: len(coalescer._gathered) == 3)
+        wire.may_answer.set()
+        assert under_way.result() == ["slow"]
+        assert [later[0].result(), later[2].result()] == [["a"], ["b"]]
+        with pytest.raises(UnicodeDecodeError):
+            later[1].result()
+
+
+def test_a_master_that_has_become_a_replica_is_connected_to_anew() -> None:
+    client: Any = Client()
+    [refusal] = Coalescer(client).ask(("EVALSHA", "readonly"))
+    assert isinstance(refusal, ReadOnlyError)
+    assert client.wires[0].disconnects == 1
 
 
 class Interrupted(BaseException):
