@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
 from loadtests.ledger import COUNTER_NAMES, Fold
-from loadtests.records import Records, Timings
+from loadtests.records import BOT_PLAN, Records, Timings
 
 MOST_POINTS = 240
 """Points of a plot; longer runs have several seconds in one."""
@@ -73,14 +73,21 @@ def lags(ledger: Fold, deadlines: Mapping[str, int]) -> Counter[float]:
 
 
 def figures(records: Records, ledger: Fold, deadlines: Mapping[str, int], seconds: float) -> dict[str, float | None]:
-    """The run in numbers, by name. Rates of acceptance, refusal and payment stay apart: their sum means nothing."""
-    accepted, commits, lag = len(records.reserved), ledger.events["commit"], lags(ledger, deadlines)
+    """The run in numbers, by name. Rates of acceptance, refusal and payment stay apart: their sum means nothing.
+
+    Those rates, and the conversion, are of honest buyers; a bot is counted by itself.
+    """
+    bots = records.bots
+    accepted = sum(checkout.user not in bots for checkout in records.reserved)
+    refused = sum(refusal.user not in bots for refusal in records.refusals)
+    commits, lag = ledger.events["commit"], lags(ledger, deadlines)
     supplied, claimed = sum(ledger.supplied.values()), sum(ledger.claimed.values())
     took = merged(records.timings, lambda name, _: name == RESERVE)
     tail = merged(records.timings, lambda name, _: name == SOLD_OUT)
     return {
         "accepted_per_s": accepted / seconds,
-        "refused_per_s": len(records.refusals) / seconds,
+        "accepted_peak_per_s": float(max(accepted_by_second(ledger, bots).values(), default=0)),
+        "refused_per_s": refused / seconds,
         "commits_per_s": commits / seconds,
         "conversion": commits / accepted if accepted else None,
         "turnover": claimed / supplied if supplied else None,
@@ -94,6 +101,11 @@ def figures(records: Records, ledger: Fold, deadlines: Mapping[str, int], second
     }
 
 
+def accepted_by_second(ledger: Fold, bots: Set[str]) -> Counter[int]:
+    """Reservations of honest buyers, by the second (unix) in which the ledger has them."""
+    return Counter(hold.at_ms // 1000 for hold in ledger.holds.values() if hold.user not in bots)
+
+
 def with_and_without_bot(records: Records, split_ms: float) -> dict[str, float | None]:
     """How honest buyers fared before a bot came, and with it. Both phases are equally long."""
     split_s = int(split_ms // 1000)
@@ -102,7 +114,7 @@ def with_and_without_bot(records: Records, split_ms: float) -> dict[str, float |
         return percentile(merged(records.timings, lambda name, s: BOT not in name and wanted(s)), 0.99)
 
     def success(wanted: Callable[[float], bool]) -> float | None:
-        honest = [each for each in records.checkouts if each.plan != "bot" and wanted(each.at_ms)]
+        honest = [each for each in records.checkouts if each.plan != BOT_PLAN and wanted(each.at_ms)]
         return sum(bool(each.reservation_id) for each in honest) / len(honest) if honest else None
 
     before, after = p99(lambda second: second < split_s), p99(lambda second: second > split_s)
@@ -136,14 +148,21 @@ def _times(before: float | None, after: float | None) -> float | None:
 
 
 def series(records: Records, ledger: Fold, from_ms: float, until_ms: float) -> dict[str, Any]:
-    """What the plots show: per step of whole seconds, rates a second, totals at its end, percentiles of its calls."""
+    """What the plots show: per step of whole seconds, rates a second, totals at its end, percentiles of its calls.
+
+    The last step has no rates if the run ended within it.
+    """
     first, last = int(from_ms // 1000), int(until_ms // 1000)
     step = max(1, math.ceil((last - first + 1) / MOST_POINTS))
     starts = list(range(first, last + 1, step))
-    refused = Counter(int(refusal.until_ms // 1000) for refusal in records.refusals)
+    bots = records.bots
+    refused = Counter(int(each.until_ms // 1000) for each in records.refusals if each.user not in bots)
 
-    def rates(counted: Mapping[int, int]) -> list[float]:
-        return [round(sum(counted.get(start + each, 0) for each in range(step)) / step, 2) for start in starts]
+    def rates(counted: Mapping[int, int]) -> list[float | None]:
+        return [
+            round(sum(counted.get(start + each, 0) for each in range(step)) / step, 2) if start + step <= last else None
+            for start in starts
+        ]
 
     by_step: list[Counter[float]] = [Counter() for _ in starts]
     for (_, second), took in records.timings.items():
@@ -152,7 +171,7 @@ def series(records: Records, ledger: Fold, from_ms: float, until_ms: float) -> d
     return {
         "step_s": step,
         **dict(zip(COUNTER_NAMES, _totals(ledger, starts, step), strict=True)),
-        "accepted": rates(ledger.per_second["reserve"]),
+        "accepted": rates(accepted_by_second(ledger, bots)),
         "refused": rates(refused),
         "committed": rates(ledger.per_second["commit"]),
         "p50_ms": [percentile(took, 0.5) for took in by_step],

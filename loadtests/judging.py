@@ -12,7 +12,8 @@ from locust.runners import MasterRunner
 
 from loadtests import ledger, report, verdict
 from loadtests.figures import series
-from loadtests.session import CLOSE, DRAIN_SECONDS, Run, now, say
+from loadtests.service import plain
+from loadtests.session import CLOSE, DRAIN_SECONDS, INTERRUPTED, Run, now, say
 
 SETTLING_SECONDS = 30.0
 """How long holds of buyers that are gone are waited for. Those without an answer last up to 900 s: not waited for."""
@@ -25,14 +26,15 @@ def judged(run: Run) -> None:
     try:
         found, document = _verdict(run)
     except Exception as error:
-        say(environment, f"the run could not be judged: {type(error).__name__} {error}")
+        say(environment, f"the run could not be judged: {plain(error)}")
+        environment.process_exit_code = INTERRUPTED if now.interrupted else 1
         return
     finally:
         now.run = None
     say(environment, verdict.shown(found))
     if run.options.report:
         say(environment, f"report         {written(document, Path(run.options.report))}")
-    environment.process_exit_code = 1 if found.wrong else 0
+    environment.process_exit_code = INTERRUPTED if found.interrupted else 1 if found.wrong else 0
 
 
 def _verdict(run: Run) -> tuple[verdict.Verdict, dict[str, Any]]:
@@ -40,6 +42,9 @@ def _verdict(run: Run) -> tuple[verdict.Verdict, dict[str, Any]]:
     _close(run)
     counters = _settled(run)
     played = ledger.fold(run.service.events(next(iter(run.products))), run.prefix)
+    if now.interrupted:
+        length = f" of {run.seconds:.0f}" if run.seconds else ""
+        run.notes.append(f"interrupted after {(run.closed_ms - run.started_ms) / 1000:.0f}{length} s")
     limits = {sku: each["limit_per_customer"] for sku, each in run.products.items() if "limit_per_customer" in each}
     case = verdict.Case(
         scenario=run.scenario.name,
@@ -53,6 +58,7 @@ def _verdict(run: Run) -> tuple[verdict.Verdict, dict[str, Any]]:
         more=run.scenario.figures(run, played),
         bounds=run.bounds,
         notes=run.notes,
+        interrupted=now.interrupted,
     )
     found = verdict.judge(case)
     environment = run.environment

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 Lines = dict[str, int]
 """SKU and units."""
 
+BOT_PLAN = "bot"
+"""The plan of checkouts that no honest buyer makes."""
+
 MOST_IN_MESSAGE = 5_000
 """Checkouts or refusals in one message to the master."""
 
@@ -83,13 +86,20 @@ class Records:
         return [checkout for checkout in self.checkouts if checkout.reservation_id]
 
     @property
+    def bots(self) -> set[str]:
+        """Users who are no honest buyers."""
+        return {checkout.user for checkout in self.checkouts if checkout.plan == BOT_PLAN}
+
+    @property
     def unknown(self) -> int:
         return sum(checkout.unknown for checkout in self.checkouts) + sum(each.unknown for each in self.payments)
 
     @property
     def verdicts(self) -> Counter[str]:
-        """Lines that could not be had, by verdict."""
-        return Counter(line[2] for refusal in self.refusals for line in refusal.lines if line[2] != "ok")
+        """Lines that honest buyers could not have, by verdict."""
+        bots = self.bots
+        honest = (refusal for refusal in self.refusals if refusal.user not in bots)
+        return Counter(line[2] for refusal in honest for line in refusal.lines if line[2] != "ok")
 
     def sold(self) -> Counter[str]:
         """Units that buyers were told they bought, by SKU."""

@@ -26,6 +26,7 @@ TILES = (
 
 WORDS = {
     "accepted_per_s": "reservations accepted a second",
+    "accepted_peak_per_s": "the same in the best second",
     "refused_per_s": "calls refused a second, for a line that could not be had",
     "commits_per_s": "orders paid a second",
     "conversion": "orders paid for each reservation accepted",
@@ -58,7 +59,9 @@ def page(document: Mapping[str, Any]) -> str:
     """The whole page. No other host is asked for anything."""
     passed = document["passed"]
     name = document["scenario"].replace("_", " ").capitalize()
-    badge = f'<span class="badge {"passed" if passed else "failed"}">{"✓ Passed" if passed else "✗ Failed"}</span>'
+    verdict = "interrupted" if document["interrupted"] else "passed" if passed else "failed"
+    sign = "✓" if passed else "✗"
+    badge = f'<span class="badge {"passed" if passed else "failed"}">{sign} {verdict.capitalize()}</span>'
     says = SCENARIOS[document["scenario"]].says
     started = document["started_at"].replace("T", " ").replace("+00:00", " UTC")
     about = f"{document['users']} users, {document['seconds']:.0f} s, {document['checkouts']:,} checkouts"
@@ -67,7 +70,7 @@ def page(document: Mapping[str, Any]) -> str:
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(name)}: {"passed" if passed else "failed"} &ndash; Stockade load test</title>
+<title>{escape(name)}: {verdict} &ndash; Stockade load test</title>
 <style>{(HERE / "report.css").read_text()}</style>
 </head>
 <body>
@@ -92,8 +95,13 @@ def page(document: Mapping[str, Any]) -> str:
 
 
 def _tile(document: Mapping[str, Any], name: str, words: str) -> str:
-    off = any(each["name"] == name and not each["kept"] for each in document["thresholds"])
-    return f'<div class="tile{" off" if off else ""}"><b>{_number(document["figures"].get(name))}</b><span>{words}</span></div>'
+    value = document["figures"].get(name)
+    if value is None:
+        return ""
+    if name == "accepted_per_s":
+        words += f"; {_number(document['figures']['accepted_peak_per_s'])} in the best second"
+    off = any(each["name"] == name and each["kept"] is False for each in document["thresholds"])
+    return f'<div class="tile{" off" if off else ""}"><b>{_number(value)}</b><span>{words}</span></div>'
 
 
 def _wrong(wrong: Sequence[str]) -> str:
@@ -143,7 +151,7 @@ def _thresholds(measured: Sequence[Mapping[str, Any]]) -> str:
             escape(each["name"]),
             f"{'≥' if each['at_least'] else '≤'} {_number(each['bound'])}",
             _number(each["value"]),
-            "✓" if each["kept"] else "✗",
+            "not measured" if each["kept"] is None else "✓" if each["kept"] else "✗",
         ]
         for each in measured
     ]
@@ -151,7 +159,12 @@ def _thresholds(measured: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _figures(document: Mapping[str, Any]) -> str:
-    rows = [[escape(WORDS.get(name, name)), _number(value)] for name, value in document["figures"].items()]
+    rows = [
+        [escape(WORDS.get(name, name)), _number(value)]
+        for name, value in document["figures"].items()
+        if value is not None
+    ]
+    rows += [[f"{escape(name)} of the bot, in no other rate", _number(n)] for name, n in document["bot"].items()]
     rows += [[f"lines refused as {escape(verdict)}", _number(n)] for verdict, n in document["refused_lines"].items()]
     rows += [[f"payments answered {escape(outcome)}", _number(n)] for outcome, n in document["payments"].items()]
     rows += [[f"{escape(op)} events in the ledger", _number(n)] for op, n in document["events"].items()]

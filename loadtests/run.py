@@ -10,18 +10,22 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import requests
 
 from engine.data_dir import DataDir
 from loadtests.defaults import SCENARIOS
+from loadtests.service import Service, plain
+from loadtests.thresholds import bounds
 
 SCENARIO_FILES = Path(__file__).parent / "scenarios"
 READY = "Stockade is ready at "
+INTERRUPTED = 128 + signal.SIGINT
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
@@ -53,36 +57,76 @@ def private_service() -> Iterator[Target]:
 
 
 def main() -> None:
-    options = _options()
-    # Ends what was started here, too, on the way out.
+    # Each ends what was started here, too, on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
+    try:
+        sys.exit(_run(_options()))
+    except KeyboardInterrupt:
+        print("verdict        interrupted, before any buyer came", flush=True)
+        sys.exit(INTERRUPTED)
+
+
+def _run(options: argparse.Namespace) -> int:
     if options.host:
         if options.kill:
             sys.exit("loadtests: KILL is for a private service; leave HOST out")
-        _must_answer(options.host)
-        sys.exit(_locust(options, Target(options.host, Path(os.environ.get("STOCKADE_DATA_DIR", ".stockade")))))
+        return _locust(options, Target(options.host, Path(os.environ.get("STOCKADE_DATA_DIR", ".stockade"))))
     with private_service() as target:
-        code = _locust(options, target)
-    sys.exit(code)
+        return _locust(options, target)
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="loadtests.run", description=__doc__)
+    parser = _Parser(prog="loadtests.run", description=__doc__)
     parser.add_argument("--scenario", default="baskets", type=_scenario, help=f"one of {', '.join(SCENARIOS)}")
-    parser.add_argument("--host", help="the service's address; without one, a private service is started")
-    parser.add_argument("--users", type=int, help="buyers at the same time; each scenario has its own default")
+    parser.add_argument(
+        "--host", type=_address, help="the service's address; without one, a private service is started"
+    )
+    parser.add_argument("--users", type=whole(1), help="buyers at the same time; each scenario has its own default")
     parser.add_argument(
         "--time", type=seconds, help="how long it lasts: 90, 90s, 2m; each scenario has its own default"
     )
-    parser.add_argument("--checkouts", type=int, default=0, help="buyers in all; only baskets has a default")
-    parser.add_argument("--seed", default="1", help="decides what each buyer does")
-    parser.add_argument("--processes", type=int, default=0, help="locust worker processes; 0: one process does it all")
+    parser.add_argument("--checkouts", type=whole(1), default=0, help="buyers in all; only baskets has a default")
+    parser.add_argument("--seed", type=whole(0), default=1, help="decides what each buyer does")
+    parser.add_argument(
+        "--processes", type=whole(0), default=0, help="locust worker processes; 0: one process does it all"
+    )
     parser.add_argument("--kill", default="", choices=["", "worker"], help="kill -9 one in the middle")
     parser.add_argument(
         "--threshold", action="append", default=[], metavar="NAME=VALUE", help="change one; or NAME=off"
     )
     parser.add_argument("--report", default="build/load", help="directory of the reports; empty for none")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.threshold = [change for words in options.threshold for change in words.split()]
+    try:
+        bounds(options.scenario, options.threshold)
+    except ValueError as error:
+        parser.error(str(error))
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"loadtests: {message}\n")
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """What takes a whole number of at least this."""
+
+    def number(text: str) -> int:
+        if not (text.isascii() and text.isdigit()) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is no whole number from {least} on")
+        return int(text)
+
+    return number
+
+
+def _address(text: str) -> str:
+    if not re.match(r"https?://[^/]", text):
+        raise argparse.ArgumentTypeError(f"{text} is no address; begin with http:// or https://")
+    return text
 
 
 def _scenario(name: str) -> str:
@@ -109,37 +153,67 @@ def _must_answer(host: str) -> None:
     try:
         requests.get(f"{host.rstrip('/')}/readyz", timeout=10).raise_for_status()
     except requests.RequestException as error:
-        sys.exit(f"loadtests: no Stockade is ready at HOST={host}: {error}")
+        sys.exit(f"loadtests: no Stockade is ready at HOST={host}: {plain(error)}")
+
+
+def _must_admit(host: str, secret: str) -> None:
+    try:
+        Service(host, secret).check_secret()
+    except requests.RequestException as error:
+        sys.exit(f"loadtests: HOST={host}: {plain(error)}")
 
 
 def _locust(options: argparse.Namespace, target: Target) -> int:
+    if not target.pid:
+        _must_answer(target.host)
     environment = DataDir(target.data_dir).environment(os.environ)
     if "STOCKADE_JWT_SECRET" not in environment:
         sys.exit(
             "loadtests: set STOCKADE_JWT_SECRET to the service's secret, or STOCKADE_DATA_DIR to its data directory"
         )
+    if not target.pid:
+        _must_admit(target.host, environment["STOCKADE_JWT_SECRET"])
+    return _waited_for(_command(options, target), environment)
+
+
+def _command(options: argparse.Namespace, target: Target) -> list[str]:
     defaults = SCENARIOS[options.scenario]
     users, lasts = str(options.users or defaults.users), options.time or defaults.seconds
     command = [sys.executable, "-m", "locust", "--locustfile", str(SCENARIO_FILES / f"{options.scenario}.py")]
     command += ["--headless", "--only-summary", "--loglevel", "ERROR", "--host", target.host]
-    command += ["--users", users, "--spawn-rate", users, "--seed", options.seed, "--report", options.report]
+    command += ["--users", users, "--spawn-rate", users, "--seed", str(options.seed), "--report", options.report]
     command += ["--checkouts", str(options.checkouts), "--service-pid", str(target.pid), "--kill", options.kill]
     command += ["--seconds", str(lasts)] if lasts else []
     if options.processes:
         port = str(_free_port())
         command += ["--processes", str(options.processes), "--master-bind-host", "127.0.0.1"]
         command += ["--master-bind-port", port, "--master-port", port]
-    command += ["--threshold", " ".join(options.threshold)]
-    return _waited_for(subprocess.Popen(command, env=environment))
+    return [*command, "--threshold", " ".join(options.threshold)]
 
 
-def _waited_for(process: subprocess.Popen[bytes]) -> int:
-    """Wait for locust's own end. A Ctrl-C reaches it, too, and it still judges what has been; nothing else is so patient."""
+def _waited_for(command: list[str], environment: Mapping[str, str]) -> int:
+    """Run locust to its own end. An interrupt is passed on once, and it still judges what has been; a second one kills.
+
+    locust is in a process group of its own, so that a terminal's Ctrl-C doesn't reach its workers, whose records count.
+    The signal is blocked until locust can take it: one that comes earlier waits, and isn't lost.
+    """
+    interrupts = 0
+
+    def pass_on(*_: object) -> None:
+        nonlocal interrupts
+        interrupts += 1
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL) if interrupts > 1 else process.send_signal(signal.SIGINT)
+
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0)
+    before = signal.signal(signal.SIGINT, pass_on)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
-        return process.wait()
-    except KeyboardInterrupt:
-        return process.wait()
+        code = process.wait()
+        return INTERRUPTED if interrupts and code < 0 else code
     finally:
+        signal.signal(signal.SIGINT, before)
         if process.poll() is None:
             process.terminate()
             process.wait()

@@ -59,6 +59,10 @@ class Service:
         at = str(int(time.time()))
         return f"t={at},v1={hmac.new(self._webhook_secret.encode(), at.encode() + b'.' + body, hashlib.sha256).hexdigest()}"
 
+    def check_secret(self) -> None:
+        """Make a call that only the service's own secret allows."""
+        self._get("/v1/skus", limit=1)
+
     def load(self, stock: Mapping[str, dict[str, Any]]) -> None:
         """Create the SKUs with their attributes, the first one before all others."""
         first, *others = stock.items()
@@ -124,3 +128,24 @@ class Service:
         answer.raise_for_status()
         document: dict[str, Any] = answer.json()
         return document
+
+
+def plain(error: Exception) -> str:
+    """What went wrong, in one line that needs no knowledge of the libraries in between."""
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        if error.response.status_code == 401:
+            return "the secret isn't the service's (401): STOCKADE_JWT_SECRET has to be the one it was started with"
+        return f"{error.request.method if error.request else ''} {error.response.url} was answered {error.response.status_code}"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "no HTTPS is spoken there, or its certificate can't be trusted"
+    if isinstance(error, requests.Timeout):
+        return "the service doesn't answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return "the service can't be reached; nothing answers there"
+    if isinstance(
+        error, requests.exceptions.InvalidURL | requests.exceptions.MissingSchema | requests.exceptions.InvalidSchema
+    ):
+        return "that is no address; say http://name:port"
+    if isinstance(error, KeyError) and str(error.args[0]).startswith("STOCKADE_"):
+        return f"{error.args[0]} has to be in the environment"
+    return str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"

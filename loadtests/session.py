@@ -8,6 +8,7 @@ waits until every hold has ended, judges, and writes the report. Each start is a
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ from loadtests import incidents, options
 from loadtests.defaults import SCENARIOS
 from loadtests.ledger import Fold
 from loadtests.records import Records
-from loadtests.service import Service
+from loadtests.service import Service, plain
 from loadtests.thresholds import bounds
 
 DRAIN_SECONDS = 120.0
@@ -34,6 +35,9 @@ DRAIN_SECONDS = 120.0
 
 CLOSE, RECORDS, LEFT = "stockade_close", "stockade_records", "stockade_left"
 """Messages between master and workers; a process of its own sends them to itself."""
+
+INTERRUPTED = 130
+"""The exit code of a run that was interrupted, as shells have it for SIGINT."""
 
 Product = dict[str, Any]
 """What a SKU is created with: on_hand, and a limit_per_customer if it has one."""
@@ -140,6 +144,7 @@ class Run:
 class _Now:
     scenario: Scenario | None = None
     run: Run | None = None
+    interrupted: bool = False
     last_words: list[str] = field(default_factory=list)
 
 
@@ -169,6 +174,17 @@ def connect(environment: Environment, runner: Any, **_: Any) -> None:
     if not isinstance(runner, WorkerRunner):
         runner.register_message(RECORDS, take_records)
         runner.register_message(LEFT, count_left)
+        gevent.signal_handler(signal.SIGINT, interrupt, environment)
+    # `make load` blocks it until somebody is there to take it.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def interrupt(environment: Environment) -> None:
+    """End the run, and have it judged as one that was interrupted. While stock loads, `start` finds out by itself."""
+    now.interrupted = True
+    if now.run is not None or environment.web_ui is not None:
+        assert environment.runner is not None
+        gevent.spawn(environment.runner.quit)
 
 
 @events.test_start.add_listener
@@ -177,12 +193,20 @@ def start(environment: Environment, **_: Any) -> None:
     assert now.scenario is not None
     now.run = None
     try:
-        now.run = Run(now.scenario, environment)
+        run = Run(now.scenario, environment)
     except Exception as error:
-        say(environment, f"the run could not be started: {type(error).__name__} {error}")
-        environment.process_exit_code = 1
-        assert environment.runner is not None
-        gevent.spawn(environment.runner.quit)
+        return _refuse(environment, f"the run could not be started: {plain(error)}", 1)
+    if now.interrupted:
+        run.over.set()
+        return _refuse(environment, "verdict        interrupted, before any buyer came", INTERRUPTED)
+    now.run = run
+
+
+def _refuse(environment: Environment, words: str, code: int) -> None:
+    say(environment, words)
+    environment.process_exit_code = INTERRUPTED if now.interrupted else code
+    assert environment.runner is not None
+    gevent.spawn(environment.runner.quit)
 
 
 @events.test_stopping.add_listener

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -38,8 +39,11 @@ class Threshold:
         return self.name in AT_LEAST
 
     @property
-    def kept(self) -> bool:
-        return self.value is None or (self.value >= self.bound if self.at_least else self.value <= self.bound)
+    def kept(self) -> bool | None:
+        """None if there was nothing to measure: that is neither kept nor missed."""
+        if self.value is None:
+            return None
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
 
     @property
     def must_be(self) -> str:
@@ -53,19 +57,32 @@ def bounds(scenario: str, changes: Iterable[str] = ()) -> dict[str, float]:
     """The thresholds of a scenario, with changes as `name=value`.
 
     Raises:
-        ValueError: not a change, or one of what the service promises.
+        ValueError: not a change, one of what the service promises, or of what the scenario has no threshold for.
     """
     found = ALWAYS | BY_SCENARIO.get(scenario, {})
+    known = frozenset(found)
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals:
             raise ValueError(f"--threshold wants name=value or name=off, not {change}")
         if name in LAWS:
             raise ValueError(f"{name} is what the service promises; its threshold can't be changed")
+        if name not in known:
+            raise ValueError(f"{scenario} has no threshold {name}; it has {', '.join(sorted(known - LAWS.keys()))}")
         found.pop(name, None)
         if value != "off":
-            found[name] = float(value)
+            found[name] = _number(name, value)
     return found
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"threshold {name} wants a number, or off, not {text or 'nothing'}")
+    return number
 
 
 def measure(wanted: Mapping[str, float], figures: Mapping[str, float | None]) -> tuple[Threshold, ...]:

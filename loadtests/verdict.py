@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from loadtests.thresholds import Threshold
 Counters = Mapping[str, Mapping[str, int]]
 """SKU -> available, reserved, allocated, on_hand."""
 
-SHOWN_ABOVE = {"accepted_per_s", "refused_per_s", "commits_per_s", "oversold", "lost"}
+SHOWN_ABOVE = {"accepted_per_s", "accepted_peak_per_s", "refused_per_s", "commits_per_s", "oversold", "lost"}
 
 MOST_SHOWN = 20
 """Wrong things that are printed. The JSON has them all."""
@@ -41,17 +41,22 @@ class Case:
     more: Mapping[str, float | None] = field(default_factory=dict)
     bounds: Mapping[str, float] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    interrupted: bool = False
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Units and counts of one run. Anything in `wrong` fails it."""
+    """Units and counts of one run. Anything in `wrong` fails it; one that was `interrupted` has not passed either.
+
+    Checkouts, accepted and refused, in calls and in lines, are those of honest buyers; `bot` has the same of a bot, and is empty without one.
+    """
 
     scenario: str
     seconds: float
     checkouts: int
     accepted: int
     refused: int
+    bot: dict[str, int]
     refused_lines: dict[str, int]
     units_sold: int
     oversold: int
@@ -67,11 +72,16 @@ class Verdict:
     thresholds: tuple[Threshold, ...]
     notes: tuple[str, ...]
     wrong: tuple[str, ...]
+    interrupted: bool
+
+    @property
+    def word(self) -> str:
+        return "interrupted" if self.interrupted else "FAILED" if self.wrong else "passed"
 
     def document(self) -> dict[str, Any]:
         """The verdict for programs and for the report."""
         kept = [asdict(each) | {"at_least": each.at_least, "kept": each.kept} for each in self.thresholds]
-        return asdict(self) | {"passed": not self.wrong, "thresholds": kept}
+        return asdict(self) | {"passed": self.word == "passed", "thresholds": kept}
 
 
 def judge(case: Case) -> Verdict:
@@ -89,13 +99,14 @@ def judge(case: Case) -> Verdict:
     found |= {"oversold": float(oversold), "lost": float(lost), "errors": float(records.counts["errors"])}
     found |= {"false_refusals": float(len(refused_wrongly)), "above_limit": float(len(above_limit))}
     measured = thresholds.measure(case.bounds, found)
-    wrong = [str(threshold) for threshold in measured if not threshold.kept] + wrong
+    wrong = [str(threshold) for threshold in measured if threshold.kept is False] + wrong
+    bots = records.bots
+    honest, bot = _counts(records, lambda user: user not in bots), _counts(records, lambda user: user in bots)
     return Verdict(
         scenario=case.scenario,
         seconds=round(case.seconds, 3),
-        checkouts=len(records.checkouts),
-        accepted=len(records.reserved),
-        refused=len(records.refusals),
+        **honest,
+        bot=bot if bots else {},
         refused_lines=dict(records.verdicts.most_common()),
         units_sold=sum(records.sold().values()),
         oversold=oversold,
@@ -111,7 +122,17 @@ def judge(case: Case) -> Verdict:
         thresholds=measured,
         notes=tuple(case.notes),
         wrong=tuple(wrong),
+        interrupted=case.interrupted,
     )
+
+
+def _counts(records: Records, wanted: Callable[[str], bool]) -> dict[str, int]:
+    """Of the users who are wanted."""
+    return {
+        "checkouts": sum(wanted(checkout.user) for checkout in records.checkouts),
+        "accepted": sum(wanted(checkout.user) for checkout in records.reserved),
+        "refused": sum(wanted(refusal.user) for refusal in records.refusals),
+    }
 
 
 def _books(case: Case, wrong: list[str]) -> tuple[int, int]:
@@ -189,10 +210,11 @@ def shown(verdict: Verdict) -> str:
     lines = [
         f"scenario       {verdict.scenario}, {verdict.seconds:.0f} s",
         f"checkouts      {verdict.checkouts:>8}",
-        f"  accepted     {verdict.accepted:>8}   {verdict.figures['accepted_per_s']:.1f}/s",
+        f"  accepted     {verdict.accepted:>8}   {verdict.figures['accepted_per_s']:.1f}/s   {verdict.figures['accepted_peak_per_s']:.0f} in the best second",
         f"  refused      {verdict.refused:>8}   {verdict.figures['refused_per_s']:.1f}/s   calls with a line that could not be had",
         *(f"    {name:<12} {count:>8}   lines" for name, count in verdict.refused_lines.items()),
         f"  committed    {verdict.events.get('commit', 0):>8}   {verdict.figures['commits_per_s']:.1f}/s",
+        *([f"bot            {_list(verdict.bot)}; not in the lines above"] if verdict.bot else []),
         f"units sold     {verdict.units_sold:>8}",
         f"oversold       {verdict.oversold:>8}   must be 0",
         f"lost           {verdict.lost:>8}   must be 0",
@@ -210,7 +232,7 @@ def shown(verdict: Verdict) -> str:
         ),
         *(f"note           {note}" for note in verdict.notes),
         *(f"WRONG: {text}" for text in verdict.wrong[:MOST_SHOWN]),
-        f"verdict        {'FAILED' if verdict.wrong else 'passed'}",
+        f"verdict        {verdict.word}",
     ]
     return "\n".join(lines)
 
@@ -223,7 +245,7 @@ def _figures(verdict: Verdict) -> Iterable[str]:
     """What was measured and isn't shown above, with what it had to be."""
     must = {threshold.name: threshold for threshold in verdict.thresholds}
     for name, value in verdict.figures.items():
-        if value is None or name in SHOWN_ABOVE:
+        if name in SHOWN_ABOVE or (value is None and name not in must):
             continue
         bound = f"   must be {must[name].must_be}" if name in must else ""
-        yield f"{name:<20} {value:>8.4g}{bound}"
+        yield f"{name:<20} {'not measured' if value is None else f'{value:>8.4g}'}{bound}"

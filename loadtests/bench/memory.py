@@ -13,9 +13,12 @@ HOLDS = 100_000
 
 def memory(run: Run) -> None:
     """Make `HOLDS` live one-line reservations, each with an idempotency key, and divide what they take."""
-    each = _memory(run, "user-{:06}", "users as user-000001")
+    users = "users as user-000001"
+    each = _memory(run, "user-{:06}", users)
     _memory(run, "00000000-0000-4000-8000-{:012}", "users as UUIDs")
-    run.compare("bytes a live hold, without the ledger", each, None, "bytes", Target(450, at_most=True))
+    run.compare(
+        f"bytes a live hold without the ledger, {users}, {run.kind}", each, None, "bytes", Target(450, at_most=True)
+    )
 
 
 def _memory(run: Run, name: str, shown: str) -> float:

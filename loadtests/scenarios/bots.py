@@ -17,7 +17,7 @@ from locust import tag
 from loadtests.buyer import RESERVATION, Buyer, journey
 from loadtests.figures import BOT, RESERVE, with_and_without_bot
 from loadtests.ledger import Fold
-from loadtests.records import Checkout
+from loadtests.records import BOT_PLAN, Checkout
 from loadtests.session import Product, Run, Scenario, current, play
 
 HOT, LIMIT, SKUS = "hot", 2, 20
@@ -79,7 +79,7 @@ class Bot(Buyer):
         choice = random.Random(f"{run.seed}:{number}:{arm}")
         sku, user = run.prefix + HOT, f"{run.prefix}bot"
         while not run.closing:
-            checkout = Checkout(plan="bot", user=user, at_ms=int(run.clock.now_ms()))
+            checkout = Checkout(plan=BOT_PLAN, user=user, at_ms=int(run.clock.now_ms()))
             run.records.checkouts.append(checkout)
             key = run.key(number, f"-bot-{next(calls)}")
             self.reserve(run, checkout, {sku: choice.randint(1, LIMIT)}, 900, key, f"{RESERVE} {BOT}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from loadtests.service import Service as Operator
+from loadtests.thresholds import bounds
 from tests.command.service import ROOT, Service, environment
+from tests.waiting import wait_until
 
-CALM = ("reserve_p99_ms", "sold_out_p99_ms", "expiry_lag_p99_ms", "bot_slowdown", "latency_drift")
+CALM = {"reserve_p99_ms", "sold_out_p99_ms", "expiry_lag_p99_ms", "bot_slowdown", "latency_drift"}
 """Thresholds that say more of the machine that runs the tests than of the service."""
 
 SMALL = {
@@ -25,15 +29,28 @@ SMALL = {
 """Those that no other test runs."""
 
 
+def command_of(reports: Path, *arguments: str) -> list[str]:
+    scenario = arguments[arguments.index("--scenario") + 1] if "--scenario" in arguments else "baskets"
+    there = CALM & bounds(scenario.replace("-", "_")).keys()
+    calm = [word for name in sorted(there) for word in ("--threshold", f"{name}=off")]
+    return [sys.executable, "-m", "loadtests.run", "--report", str(reports), *calm, *arguments]
+
+
 def load(reports: Path, *arguments: str, **variables: str) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
     """Run the kit to its end. Returns: the run, and what its JSON says."""
-    calm = [word for name in CALM for word in ("--threshold", f"{name}=off")]
-    command = [sys.executable, "-m", "loadtests.run", "--report", str(reports), *calm, *arguments]
+    command = command_of(reports, *arguments)
     run = subprocess.run(
         command, env=environment(variables), cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
     )
     documents = list(reports.glob("*.json"))
     return run, json.loads(documents[0].read_text()) if documents else {}
+
+
+def sold_from(service: Service) -> set[str]:
+    """SKUs of load tests that somebody has bought of."""
+    secrets = dict(line.split("=", 1) for line in (service.data_dir / "secrets.env").read_text().splitlines())
+    seen = Operator(f"http://{service.host}:{service.port}", secrets["STOCKADE_JWT_SECRET"])
+    return {sku for sku, counters in seen.counters("load-").items() if counters["allocated"]}
 
 
 def against(
@@ -78,11 +95,53 @@ def test_a_run_that_misses_a_threshold_fails(service: Service, tmp_path: Path) -
     assert not document["passed"]
 
 
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_an_interrupted_run_is_judged_and_has_not_passed(service: Service, tmp_path: Path, processes: str) -> None:
+    host, reports = f"http://{service.host}:{service.port}", tmp_path / "reports"
+    arguments = ("--scenario", "basket_overlap", "--users", "2", "--time", "60", "--processes", processes)
+    variables = environment({"STOCKADE_DATA_DIR": str(service.data_dir)})
+    before = sold_from(service)
+    with (tmp_path / "output").open("w+") as output:
+        run = subprocess.Popen(
+            command_of(reports, "--host", host, *arguments), env=variables, cwd=ROOT, stdout=output, stderr=output
+        )
+        try:
+            wait_until(lambda: sold_from(service) - before, 40)
+            run.send_signal(signal.SIGINT)
+            assert run.wait(40) == 130
+        finally:
+            run.kill()
+            run.wait()
+    words = (tmp_path / "output").read_text()
+    [path] = reports.glob("*.json")
+    document = json.loads(path.read_text())
+    assert (document["interrupted"], document["passed"]) == (True, False)
+    assert "✗ Interrupted" in path.with_suffix(".html").read_text()
+    assert "verdict        interrupted" in words
+    assert "Traceback" not in words
+
+
+def test_a_wrong_secret_is_told_in_words(service: Service, tmp_path: Path) -> None:
+    host = f"http://{service.host}:{service.port}"
+    run, _ = load(tmp_path, "--host", host, STOCKADE_JWT_SECRET="x" * 32)
+    assert run.returncode == 1
+    assert "the secret isn't the service's" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--scenario", "earthquake"), "there is no scenario earthquake"),
         (("--time", "soon"), "soon is no time"),
+        (("--users", "0"), "0 is no whole number from 1 on"),
+        (("--checkouts", "0"), "0 is no whole number from 1 on"),
+        (("--seed", "x"), "x is no whole number"),
+        (("--processes", "-1"), "-1 is no whole number"),
+        (("--threshold", "foo=1"), "baskets has no threshold foo"),
+        (("--threshold", "turnover=1"), "baskets has no threshold turnover"),
+        (("--threshold", "reserve_p99_ms=x"), "reserve_p99_ms wants a number"),
+        (("--host", "localhost:8000"), "begin with http://"),
         (("--host", "http://127.0.0.1:1"), "no Stockade is ready at HOST=http://127.0.0.1:1"),
         (("--host", "http://127.0.0.1:1", "--kill", "worker"), "KILL is for a private service"),
     ],

@@ -71,6 +71,19 @@ def test_the_page_says_first_whether_the_run_passed() -> None:
     assert failed.index("are gone") < failed.index("<svg")
 
 
+def test_the_page_of_an_interrupted_run_says_so() -> None:
+    text = page(document(passed=False, interrupted=True))
+    assert "✗ Interrupted" in text
+    assert "Passed" not in text
+
+
+def test_the_page_has_no_row_for_what_was_not_measured_but_its_threshold() -> None:
+    threshold = {"name": "sold_out_p99_ms", "bound": 9, "value": None, "at_least": False, "kept": None}
+    text = page(document(thresholds=[threshold]))
+    assert "told that it is sold out" not in text
+    assert "<td>not measured</td>" in text
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_every_scenario_has_a_locustfile_a_sentence_and_a_line_in_the_docs(name: str) -> None:
     root = Path(__file__).parents[2]

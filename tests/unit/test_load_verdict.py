@@ -13,7 +13,7 @@ import pytest
 from loadtests import ledger
 from loadtests.figures import percentile, series
 from loadtests.ledger import fold
-from loadtests.records import Checkout, Payment, Records, Refusal
+from loadtests.records import BOT_PLAN, Checkout, Payment, Records, Refusal
 from loadtests.thresholds import LAWS, bounds
 from loadtests.verdict import Case, Verdict, judge, shown
 
@@ -217,9 +217,45 @@ def test_records_of_workers_add_up_to_the_same_as_those_of_one_process() -> None
 def test_a_threshold_can_be_changed_for_a_run_but_not_a_promise() -> None:
     assert bounds("soak", ["latency_drift=3", "reserve_p99_ms=off"])["latency_drift"] == 3
     assert "reserve_p99_ms" not in bounds("soak", ["reserve_p99_ms=off"])
-    for wrong in ("latency_drift", "latency_drift=fast", *(f"{law}=1" for law in LAWS)):
-        with pytest.raises(ValueError, match=r"threshold|float"):
+    for wrong in (
+        "latency_drift",
+        "latency_drift=fast",
+        "latency_drift=nan",
+        "foo=1",
+        "turnover=1",
+        *(f"{law}=1" for law in LAWS),
+    ):
+        with pytest.raises(ValueError, match="threshold"):
             bounds("soak", [wrong])
+
+
+def test_what_was_not_measured_is_neither_kept_nor_missed() -> None:
+    found = judge(case(bounds={"sold_out_p99_ms": 100.0}))
+    assert (found.wrong, found.thresholds[0].kept) == ((), None)
+    assert "sold_out_p99_ms      not measured   must be at most 100" in shown(found)
+
+
+def test_an_interrupted_run_has_not_passed() -> None:
+    found = judge(case(interrupted=True))
+    assert shown(found).endswith("verdict        interrupted")
+    assert (found.document()["passed"], found.document()["interrupted"]) == (False, True)
+
+
+def test_a_bot_is_in_no_rate_of_honest_buyers() -> None:
+    whole = case((*STORY, event("reserve", "r3", at_ms=40, user="bot"), event("release", "r3", at_ms=50, user="bot")))
+    records = refused(100, 110)
+    records.checkouts += [
+        *whole.records.checkouts,
+        Checkout("r3", {SKU: 1}, BOT_PLAN, "bot", START_MS, START_MS + 9_000),
+    ]
+    records.payments += whole.records.payments
+    records.refusals.append(Refusal(START_MS + 100, START_MS + 110, "bot", [(SKU, 9, "limit", 0)]))
+    found = judge(dataclasses.replace(whole, records=records))
+    assert (found.checkouts, found.accepted, found.refused) == (2, 2, 1)
+    assert found.refused_lines == {"all_held": 1}
+    assert found.bot == {"checkouts": 1, "accepted": 1, "refused": 1}
+    assert (found.figures["conversion"], found.figures["accepted_peak_per_s"]) == (0.5, 2)
+    assert (found.figures["accepted_per_s"], found.figures["refused_per_s"]) == (0.2, 0.1)
 
 
 def test_a_figure_that_must_be_high_fails_a_run_when_it_is_low() -> None:
@@ -234,10 +270,14 @@ def test_a_percentile_is_a_value_that_was_measured(share: float, value: float) -
 
 
 def test_the_series_have_totals_at_the_end_of_each_second_and_rates_in_it() -> None:
-    found = series(refused(1_100, 1_200), fold(STORY, "run-"), START_MS, START_MS + 3_000)
+    found = series(refused(1_100, 1_200), fold(STORY, "run-"), START_MS, START_MS + 3_500)
     assert found["step_s"] == 1
     assert (found["available"], found["reserved"], found["allocated"]) == ([3] * 4, [1] * 4, [1] * 4)
-    assert (found["accepted"], found["refused"], found["committed"]) == ([2, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0])
+    assert (found["accepted"], found["refused"], found["committed"]) == (
+        [2, 0, 0, None],
+        [0, 1, 0, None],
+        [1, 0, 0, None],
+    )
     assert found["p99_ms"] == [None] * 4
 
 
