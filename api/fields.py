@@ -47,9 +47,13 @@ class Lines(fields.List[Any]):
     """A list of `{sku, quantity}`. One that is right is seen at a glance; where it isn't, marshmallow says what is wrong."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
-        if type(value) is list and all(_is_line(line) for line in value):
-            return value
+        if are_lines(value):
+            return list(value)
         return super()._deserialize(value, attr, data, **kwargs)
+
+
+def are_lines(value: Any) -> bool:
+    return type(value) is list and all(_is_line(line) for line in value)
 
 
 def _is_line(line: Any) -> bool:
