@@ -23,7 +23,7 @@ run: $(READY)  ## set up, and run the service on http://127.0.0.1:8000
 	$(BIN)/stockade up
 
 test: $(READY)  ## set up, and run the whole suite
-	$(BIN)/pytest -n 3 --dist worksteal
+	$(BIN)/pytest -n 4 --dist worksteal
 
 lint: $(READY)  ## style, types, and which package may import which
 	$(BIN)/ruff format --check .
