@@ -7,6 +7,7 @@ import hmac
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -72,20 +73,8 @@ class Service:
 
     def restock(self, sku: str, units: int, key: str) -> None:
         """Add units, once, however often it takes."""
-        path, body = f"/v1/skus/{sku}/adjustments", {"delta": units, "reason": "load test"}
-        for tried in range(PATIENCE):
-            try:
-                answer = self._session.post(
-                    f"{self._host}{path}", json=body, headers={"Idempotency-Key": key}, timeout=30
-                )
-            except requests.ConnectionError:
-                if tried == PATIENCE - 1:
-                    raise
-            else:
-                if answer.status_code < 500 or tried == PATIENCE - 1:
-                    answer.raise_for_status()
-                    return
-            time.sleep(0.1 * 2**tried)
+        body = {"delta": units, "reason": "load test"}
+        self._call("POST", f"/v1/skus/{sku}/adjustments", json=body, headers={"Idempotency-Key": key})
 
     def clock(self) -> Clock:
         """Compare the clocks by the call that came back fastest."""
@@ -121,13 +110,24 @@ class Service:
 
     def _put(self, stock: tuple[str, dict[str, Any]]) -> None:
         sku, attributes = stock
-        self._session.put(f"{self._host}/v1/skus/{sku}", json=attributes, timeout=30).raise_for_status()
+        self._call("PUT", f"/v1/skus/{sku}", json=attributes)
 
     def _get(self, path: str, **query: Any) -> dict[str, Any]:
-        answer = self._session.get(f"{self._host}{path}?{urlencode(query)}", timeout=30)
-        answer.raise_for_status()
-        document: dict[str, Any] = answer.json()
+        document: dict[str, Any] = self._call("GET", f"{path}?{urlencode(query)}").json()
         return document
+
+    def _call(self, method: str, path: str, **body: Any) -> requests.Response:
+        """Call until there is an answer that isn't a 5xx: a service that was just broken must not escape its judge."""
+        for tried in range(PATIENCE):
+            with suppress(requests.ConnectionError):
+                answer = self._session.request(method, f"{self._host}{path}", timeout=30, **body)
+                if answer.status_code < 500:
+                    answer.raise_for_status()
+                    return answer
+            time.sleep(0.1 * 2**tried)
+        answer = self._session.request(method, f"{self._host}{path}", timeout=30, **body)
+        answer.raise_for_status()
+        return answer
 
 
 def plain(error: Exception) -> str:
