@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from flask import Flask, Response, request
@@ -12,6 +14,7 @@ from werkzeug.datastructures import Headers
 from api import openapi, problems
 from api.auth import Authenticator
 from api.incoming import Incoming, is_spoiled, spoil
+from api.journal import Journal, finished
 from api.outgoing import Outgoing
 from api.route import ROUTES, Answering, Parts
 from api.views import availability, batch, carts, health, operation, orders, payments, reservations, stock
@@ -36,6 +39,7 @@ class Stockade(Flask):
     def __init__(self, parts: Parts) -> None:
         super().__init__("stockade", static_folder=None)
         self.extensions["stockade"] = self._parts = parts
+        self.journal = Journal(parts.engine.settings.id_secret, parts.engine.settings.logs_requests)
         # A path with too many slashes is unknown, not one to be redirected from.
         self.url_map.merge_slashes = False
         self._plain: dict[tuple[str, str], Answering] = {}
@@ -48,11 +52,18 @@ class Stockade(Flask):
                 self._ending[route.method, head] = (answer, last.strip("<>"))
 
     def wsgi_app(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        environ["stockade.began_s"] = time.perf_counter()
         outgoing = self._directly(environ)
         if outgoing is None:
             return super().wsgi_app(environ, start_response)
-        _finish(environ, outgoing.headers)
+        self.finish(environ, outgoing.headers, outgoing.status, outgoing.code)
         return outgoing(environ, start_response)
+
+    def finish(self, environ: Environ, headers: dict[str, str] | Headers, status: int, code: str) -> None:
+        """Give every response its id, take what is left of the request off the wire, and note both."""
+        headers["X-Request-Id"] = request_id = Incoming(environ).request_id
+        _discard_unread_body(environ)
+        self.journal.note(finished(environ, status, code, request_id, environ["stockade.began_s"]))
 
     def _directly(self, environ: Environ) -> Outgoing | None:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
@@ -69,27 +80,30 @@ class Stockade(Flask):
             return problems.of(error)
 
 
-def create_app(engine: Engine) -> Flask:
+def create_app(engine: Engine) -> Stockade:
     """Raises: ConfigurationError: the keys for tokens can't be used."""
     app = Stockade(Parts(engine, Authenticator(engine.settings)))
     app.extensions["stockade_openapi"] = openapi.document()
     for module in (stock, availability, carts, batch, reservations, payments, orders, operation, health):
         app.register_blueprint(module.blueprint)
     app.register_blueprint(health.docs)
-    app.register_error_handler(Exception, problems.of)
-    app.after_request(_finished)
+    app.register_error_handler(Exception, _problem)
+    app.after_request(partial(_finished, app))
     return app
 
 
-def _finished(response: Response) -> Response:
-    _finish(request.environ, response.headers)
+def _problem(error: Exception) -> Outgoing:
+    answer = problems.of(error)
+    request.environ["stockade.code"] = answer.code
+    return answer
+
+
+def _finished(app: Stockade, response: Response) -> Response:
+    environ = request.environ
+    if request.url_rule:
+        environ.setdefault("stockade.route", request.url_rule.rule)
+    app.finish(environ, response.headers, response.status_code, environ.get("stockade.code", "ok"))
     return response
-
-
-def _finish(environ: Environ, headers: dict[str, str] | Headers) -> None:
-    """Give every response its id, and take what is left of the request off the wire."""
-    headers["X-Request-Id"] = Incoming(environ).request_id
-    _discard_unread_body(environ)
 
 
 def _discard_unread_body(environ: Environ) -> None:

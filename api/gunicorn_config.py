@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import sys
+import tempfile
+from pathlib import Path
 from typing import Any
 
-import api.wsgi  # noqa: F401 (see when_ready)
-from api.worker import PLACES, Worker
-from engine.config import from_environment
+# Where the workers keep their counts, for the page that Prometheus reads. prometheus_client looks for it when it is imported.
+_own_counts = not os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+if _own_counts:
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="stockade-metrics-")
+
+import api.wsgi  # noqa: E402, F401 (see when_ready)
+from api.worker import PLACES, Worker  # noqa: E402
+from engine.config import from_environment  # noqa: E402
 
 _settings = from_environment(os.environ)
 
@@ -61,6 +69,11 @@ forwarder_headers = ""
 accesslog = None
 errorlog = "-"
 loglevel = "warning"
+
+
+def on_exit(server: Any) -> None:
+    if _own_counts:
+        shutil.rmtree(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]), ignore_errors=True)
 
 
 def child_exit(server: Any, worker: Any) -> None:

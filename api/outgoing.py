@@ -12,15 +12,21 @@ STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HT
 class Outgoing:
     """A whole body with its headers, as a WSGI application: Flask takes it for a response, and gunicorn needs no Flask.
 
-    An empty body has no type and no length.
+    An empty body has no type and no length. `code` is the word by which the answer is counted.
     """
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("body", "code", "headers", "status")
 
     def __init__(
-        self, status: int, body: bytes, content_type: str = "", headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        body: bytes,
+        content_type: str = "",
+        headers: Mapping[str, str] | None = None,
+        code: str = "ok",
     ) -> None:
         self.status = status
+        self.code = code
         self.body = body
         self.headers: dict[str, str] = {**headers} if headers else {}
         if body:

@@ -83,7 +83,7 @@ def response(code: str, detail: str, extra: Mapping[str, object], headers: Mappi
     status = STATUS[code]
     # Errors in a list have the index as their key.
     body = orjson.dumps(document(code, detail, extra), option=orjson.OPT_NON_STR_KEYS)
-    answer = Outgoing(status, body, "application/problem+json", headers)
+    answer = Outgoing(status, body, "application/problem+json", headers, code)
     if status == 503:
         answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return answer

@@ -17,7 +17,8 @@ from api.incoming import Incoming
 from api.outgoing import Outgoing
 from api.problems import INVALID, Problem
 from engine.engine import Engine
-from engine.values import Operation
+from engine.ids import is_reservation_id
+from engine.values import Operation, Reservation
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,9 @@ class Parts:
 Answering = Callable[[Parts, dict[str, Any], dict[str, str]], Outgoing]
 """Answers a request, given the parts, the WSGI environment and the words in its path. Raises what `api.problems` knows."""
 
+OF_ONE = ("/v1/reservations/", "/v1/orders/")
+"""Paths whose `id` is that of a reservation."""
+
 ROUTES: list[tuple[Route, Answering]] = []
 """Every route of the service, in the order of the contract. Filled when the views are imported."""
 
@@ -111,18 +115,29 @@ def _answering(route: Route, view: View) -> Answering:
     body_schema = route.body() if route.body else None
     query_schema = route.query() if route.query else None
     dumpers = {status: schema() for status, schema in route.answers.items()}
+    of_one = route.path.startswith(OF_ONE)
 
     def answer(parts: Parts, environ: dict[str, Any], words: dict[str, str]) -> Outgoing:
         incoming, document, body, query = Incoming(environ), None, {}, {}
+        environ["stockade.route"] = route.path
+        if of_one and is_reservation_id(words.get("id", "")):
+            environ["stockade.reservation_id"] = words["id"]
         identity = _identity(route, incoming, parts)
+        if identity:
+            environ["stockade.user"] = identity.user
         if body_schema:
             document = context.json_document(incoming, route.most_body_bytes, may_be_missing=route.bodiless)
         call = context.call(incoming, identity, document)
         if body_schema:
             body = _loaded(body_schema, document)
+            if is_reservation_id(body.get("reservation_id", "")):
+                environ["stockade.reservation_id"] = body["reservation_id"]
         if query_schema:
             query = _loaded(query_schema, _query(query_schema, environ))
-        return _dumped(view(Request(parts.engine, call, body, query), **words), dumpers, bool(call.idempotency_key))
+        answered = view(Request(parts.engine, call, body, query), **words)
+        if isinstance(answered.value, Reservation):
+            environ["stockade.reservation_id"] = answered.value.id
+        return _dumped(answered, dumpers, bool(call.idempotency_key))
 
     return answer
 

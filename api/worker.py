@@ -18,6 +18,7 @@ from gunicorn import util
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api.incoming import REQUEST_ID, is_spoiled
+from api.journal import finished
 from api.places import ABSENT, Places
 from api.problems import RETRY_AFTER_SECONDS, document
 from engine.config import from_environment
@@ -40,8 +41,8 @@ REQUEST_SECONDS = 20.0
 REFUSERS = 2
 """Threads that refuse. They get through many more requests than those that serve."""
 
-ANSWERED_ALWAYS = "/healthz"
-"""A balancer that takes out a node for being busy gives its load to the others, and they are next."""
+ANSWERED_ALWAYS = ("/healthz", "/metrics")
+"""A balancer that takes out a node for being busy gives its load to the others, and they are next. And who watches must see it."""
 
 REFUSAL = orjson.dumps(
     document("store_unavailable", "Too many requests are waiting. Nothing was changed; repeat after Retry-After.", {})
@@ -154,11 +155,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def handle(self, connection: TConn) -> Any:
         if not connection.refused:
-            self._waiting_since_s.popleft()
+            waited_s = time.monotonic() - self._waiting_since_s.popleft()
+            self.wsgi.extensions["stockade"].engine.meter.waited("thread", waited_s)
         return super().handle(connection)
 
     def handle_request(self, request: Any, connection: TConn) -> bool:
-        if connection.refused and request.path != ANSWERED_ALWAYS:
+        if connection.refused and request.path not in ANSWERED_ALWAYS:
             return self._refuse(request, connection)
         kept = bool(super().handle_request(request, connection))
         # What stands in the connection after a body that ends nowhere is no request, whatever it looks like.
@@ -166,7 +168,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _refuse(self, request: Any, connection: TConn) -> bool:
         """Answer before anything costs time: no WSGI, no Flask. Returns: whether the connection is kept."""
+        began_s = time.perf_counter()
         given = next((value for name, value in request.headers if name == "X-REQUEST-ID"), "")
+        request_id = given if REQUEST_ID.fullmatch(given) else random_word()
         kept = self.alive and not request.should_close() and len(self.keepalived_conns) < self.max_keepalived
         # The body first: a client that has its answer may send on, and what is read with the body's end is never seen again.
         # One that waits to be asked for its body won't send it, nor be asked.
@@ -177,10 +181,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             "Content-Type: application/problem+json\r\n"
             f"Content-Length: {len(REFUSAL)}\r\n"
             f"Retry-After: {RETRY_AFTER_SECONDS}\r\n"
-            f"X-Request-Id: {given if REQUEST_ID.fullmatch(given) else random_word()}\r\n"
+            f"X-Request-Id: {request_id}\r\n"
             f"Connection: {'keep-alive' if kept else 'close'}\r\n\r\n"
         )
         util.write(connection.sock, head.encode() + (b"" if request.method == "HEAD" else REFUSAL))
+        environ = {"REQUEST_METHOD": request.method}
+        self.wsgi.journal.note(finished(environ, 503, "store_unavailable", request_id, began_s))
         return kept
 
     def finish_request(self, connection: TConn, done: Future[Any]) -> None:

@@ -19,4 +19,7 @@ def app() -> Flask:
     settings = from_environment(os.environ)
     for name in settings.weak_secrets:
         structlog.get_logger().warning("weak_secret", variable=name, advice="use 32 random bytes")
-    return create_app(build(settings, client(settings, certified=True), watching=client(settings)))
+    engine = build(settings, client(settings, certified=True), watching=client(settings))
+    made = create_app(engine)
+    engine.meter.start(made.journal.catch_up)
+    return made

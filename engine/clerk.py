@@ -40,7 +40,7 @@ class Clerk:
         settings = engine.settings
         # Whoever compares a Redis with the ledger must be able to look at one that isn't certified.
         self._store = engine.watch
-        self._scripts = Scripts(self._store, settings)
+        self._scripts = Scripts(self._store, settings, engine.meter)
         self._recovery = Recovery(engine.database, self._store, self._scripts, settings.retain_ms)
         self._snapshot: threading.Thread | None = None
         self._written_seq = -1

@@ -52,6 +52,7 @@ class Settings:
     threads: int
     most_wait_ms: int
     most_requests_per_second: int
+    logs_requests: bool
 
     @property
     def weak_secrets(self) -> list[str]:
@@ -115,6 +116,7 @@ def from_environment(environment: Mapping[str, str], *, secrets_required: bool =
         threads=_whole(environment, "STOCKADE_THREADS", 32, 1, 256),
         most_wait_ms=_whole(environment, "STOCKADE_MOST_WAIT_MS", 1_000, 10, 60_000),
         most_requests_per_second=_whole(environment, "STOCKADE_MOST_REQUESTS_PER_SECOND", 0, 0, 1_000_000),
+        logs_requests=bool(_whole(environment, "STOCKADE_LOG_REQUESTS", 1, 0, 1)),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -14,6 +15,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from engine.config import Settings
 from engine.errors import ConfigurationError, StoreUnavailable
+from engine.meter import Meter
 
 SCHEMA = "0001"
 """The revision in engine/migrations that this program knows."""
@@ -31,7 +33,8 @@ T = TypeVar("T")
 class Database:
     """Safe to share between threads. Connects on first use, so that a forked worker has connections of its own."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, meter: Meter | None = None) -> None:
+        self._meter = meter
         self._url = settings.database_url
         self._timeout_s = settings.database_timeout_ms / 1000
         self._lock = threading.Lock()
@@ -70,8 +73,11 @@ class Database:
         self.run(lambda connection: connection.execute("SELECT 1 FROM ledger_position"))
 
     def _work(self, work: Callable[[Connection], T], answer: Future[T]) -> None:
+        began_s = time.perf_counter()
         try:
             with answering(), self._opened().connection(self._timeout_s * 0.9) as connection:
+                if self._meter:
+                    self._meter.waited("postgres", time.perf_counter() - began_s)
                 found = work(connection)
         except Exception as error:
             answer.set_exception(error)

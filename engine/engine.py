@@ -15,7 +15,9 @@ from engine.expiry import Expiry
 from engine.ids import DerivedIds
 from engine.keys import Keys
 from engine.ledger import Ledger
+from engine.meter import Meter
 from engine.orders import Orders
+from engine.overview import Overview, gate
 from engine.payments import Payments
 from engine.records import Records
 from engine.reservations import Reservations
@@ -40,6 +42,8 @@ class Engine:
     audit: Audit
     carts: Carts
     payments: Payments
+    overview: Overview
+    meter: Meter
 
     def gate(self) -> str:
         """`open`, or `closed` and why.
@@ -47,12 +51,7 @@ class Engine:
         Raises:
             StoreUnavailable: Redis can't say.
         """
-        meta = self.watch.meta()
-        if meta.get("gate") != "open":
-            reason = meta.get("gate_reason")
-            return f"closed: {reason}" if reason else "closed"
-        certified = meta.get("run_id") == self.watch.run_id()
-        return "open" if certified else "closed: not compared with the ledger yet"
+        return gate(self.watch.meta(), self.watch.run_id())
 
 
 def build(
@@ -69,19 +68,21 @@ def build(
     `durability` and `ledger` stand in for Postgres where a test has none.
     """
     store = Store(redis, Keys())
-    scripts = Scripts(store, settings)
-    database = Database(settings)
+    watch = Store(watching or redis, store.keys)
+    meter = Meter(watch.publish_rates)
+    scripts = Scripts(store, settings, meter)
+    database = Database(settings, meter)
     ledger = ledger or Ledger(database, store.keys.partition)
     durability = durability or GroupCommit(Writer(database, store), ledger, database.timeout_s)
     records = Records(store, scripts, ledger)
     expiry = Expiry(store, scripts)
     ids = DerivedIds(settings.id_secret)
     stock = Stock(store, scripts, expiry)
-    reservations = Reservations(store, scripts, records, durability, expiry, ids, settings.retain_ms)
+    reservations = Reservations(store, scripts, records, durability, expiry, ids, settings.retain_ms, meter)
     return Engine(
         settings=settings,
         store=store,
-        watch=Store(watching or redis, store.keys),
+        watch=watch,
         scripts=scripts,
         database=database,
         ids=ids,
@@ -92,4 +93,6 @@ def build(
         audit=Audit(durability, ledger),
         carts=Carts(store, scripts, stock, reservations, ids, settings.cart_ttl_ms),
         payments=Payments(scripts, durability, reservations),
+        overview=Overview(watch, ledger, settings),
+        meter=meter,
     )

@@ -178,6 +178,7 @@ def run(engine: Engine) -> None:
         ConfigurationError: this Redis would lose stock, or this Postgres has a schema from the future.
     """
     keeper = Keeper(engine)
+    engine.meter.start()
     signal.signal(signal.SIGTERM, keeper.stop)
     signal.signal(signal.SIGINT, keeper.stop)
     while not keeper.stopping:

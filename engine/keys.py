@@ -19,6 +19,7 @@ All keys of a partition share one hash tag, so that a basket is one atomic scrip
 | `stk:{p0}:checkout:<cart>`   | string | id of the latest reservation made from this cart; 24 h                    |
 | `stk:{p0}:ledger`            | stream | one event per change, entry id `<epoch>-<seq>`                            |
 | `stk:{p0}:keeper`            | string | name of the keeper that leads; 3 s                                        |
+| `stk:{p0}:rates`             | stream | what each process did in a second, as a count by verb; for looking at     |
 | `stk:cart:{<id>}`            | hash   | created_ms, user (once bound), sku:<sku> -> units, bought:<reservation>;  |
 |                              |        | outside the partitions, because a cart never touches stock; 7 days        |
 
@@ -65,6 +66,10 @@ class Keys:
     @cached_property
     def keeper(self) -> str:
         return f"{self.prefix}keeper"
+
+    @cached_property
+    def rates(self) -> str:
+        return f"{self.prefix}rates"
 
     def sku(self, sku: str) -> str:
         return f"{self.prefix}sku:{sku}"

@@ -130,6 +130,15 @@ def chained(before: bytes, payload_hash: bytes) -> bytes:
 
 
 @dataclass(frozen=True)
+class Reached:
+    """How far the ledger in Postgres goes, and when the newest snapshot was taken (0: there is none)."""
+
+    epoch: int
+    seq: int
+    snapshot_ms: int
+
+
+@dataclass(frozen=True)
 class Filter:
     """What to list. An empty field matches everything."""
 
@@ -176,6 +185,15 @@ class Ledger:
         query = "SELECT 1 FROM ledger WHERE (partition, epoch, seq) = (%s, %s, %s)"
         arguments = [self._partition, epoch, seq]
         return self._database.run(lambda connection: connection.execute(query, arguments).fetchone()) is not None
+
+    def reached(self) -> Reached:
+        query = """
+            SELECT epoch, seq, (SELECT max(taken_ms) FROM snapshots WHERE partition = %s)
+            FROM ledger_position WHERE partition = %s
+        """
+        arguments = [self._partition, self._partition]
+        row = self._database.run(lambda connection: connection.execute(query, arguments).fetchone())
+        return Reached(row[0], row[1], row[2] or 0) if row else Reached(0, 0, 0)
 
     def record(self, reservation_id: str) -> dict[str, str] | None:
         """The hash of a reservation, as the projection has it."""

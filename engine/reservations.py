@@ -9,6 +9,7 @@ from engine.durable import Durability
 from engine.errors import EngineError, IdempotencyKeyReused, Inconsistent, LinesUnavailable, NotFound, RefundRequired
 from engine.expiry import ACTOR, Expiry
 from engine.ids import DerivedIds, once, random_id
+from engine.meter import Meter
 from engine.records import Records
 from engine.replies import Claim, Due, Moved, Refundable, Refused, Reserved
 from engine.scripts import Scripts
@@ -30,6 +31,7 @@ class Reservations:
         expiry: Expiry,
         ids: DerivedIds,
         retain_ms: int,
+        meter: Meter,
     ) -> None:
         self._store = store
         self._scripts = scripts
@@ -38,6 +40,7 @@ class Reservations:
         self._expiry = expiry
         self._ids = ids
         self._retain_ms = retain_ms
+        self._meter = meter
 
     def reserve(
         self,
@@ -71,6 +74,7 @@ class Reservations:
                 if isinstance(reply, EngineError):
                     raise reply
                 if isinstance(reply, Refused) and not reply.due:
+                    self._meter.refused()
                     raise LinesUnavailable(_with(releases, reply))
                 reservation = self.decide(claim, reply)
                 assert reservation is not None
@@ -140,6 +144,7 @@ class Reservations:
         while isinstance(reply, Refused):
             if not reply.due or reply.now_ms < nothing_until_ms or vain_rounds == MOST_VAIN_ROUNDS:
                 verdicts = _with(self._next_releases([reply]), reply)
+                self._meter.refused()
                 raise LinesUnavailable(verdicts, self._standing(claim, reply.now_ms))
             skus = [line.sku for line in claim.lines]
             if not self._expiry.settle(skus, reply.now_ms, claim.origin.request_id):

@@ -6,9 +6,11 @@ Every script is atomic, checks everything before it writes, and gives the same a
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
+from typing import Any
 
 from redis.exceptions import NoScriptError, ReadOnlyError
 
@@ -17,6 +19,7 @@ from engine.config import Settings
 from engine.keys import LAYOUT
 from engine.ledger import Position
 from engine.limits import MOST_LINES, MOST_ON_HAND
+from engine.meter import Meter, outcome
 from engine.replies import (
     Claim,
     Committed,
@@ -44,8 +47,9 @@ from engine.values import Line, Operation, Order, Origin, Sku, unpacked
 
 
 class Scripts:
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, settings: Settings, meter: Meter) -> None:
         self._redis = store.redis
+        self._meter = meter
         self._coalescer = store.coalescer
         self._keys = store.keys
         self._settings = settings
@@ -321,15 +325,22 @@ class Scripts:
 
     def _run_all(self, name: str, calls: Sequence[Call]) -> list[Reply]:
         """Run a script once for each call, all in one round trip."""
+        if not calls:
+            return []
         known = [("EVALSHA", self._digests[name], len(keys), *keys, *arguments) for keys, arguments in calls]
-        with self._answering():
-            replies = self._coalescer.ask(*known)
-            for at, reply in enumerate(replies):
-                if isinstance(reply, NoScriptError):
-                    # A new server, or somebody has flushed its scripts. EVAL leaves the script there.
-                    [replies[at]] = [reply] = self._coalescer.ask(("EVAL", self._sources[name], *known[at][2:]))
-                if isinstance(reply, Exception):
-                    raise reply
+        replies: list[Any] = [None] * len(calls)
+        began_s = time.perf_counter()
+        try:
+            with self._answering():
+                replies = self._coalescer.ask(*known)
+                for at, reply in enumerate(replies):
+                    if isinstance(reply, NoScriptError):
+                        # A new server, or somebody has flushed its scripts. EVAL leaves the script there.
+                        [replies[at]] = [reply] = self._coalescer.ask(("EVAL", self._sources[name], *known[at][2:]))
+                    if isinstance(reply, Exception):
+                        raise reply
+        finally:
+            self._meter.ran(name, time.perf_counter() - began_s, [outcome(reply) for reply in replies])
         return replies
 
     @contextmanager

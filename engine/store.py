@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -162,6 +162,25 @@ class Stock:
     skus: dict[str, dict[str, str]]
 
 
+@dataclass(frozen=True)
+class Glance:
+    """Redis at one moment. `keeper` is who leads, '' if nobody does; `first_deadline_ms` 0 where no hold lives."""
+
+    now_ms: int
+    meta: dict[str, str]
+    run_id: str
+    live: int
+    first_deadline_ms: int
+    skus: int
+    keeper: str
+    used_memory_bytes: int
+    max_memory_bytes: int
+
+
+MOST_RATES = 4_000
+"""Entries of the stream of rates, about; a process makes one a second while something happens in it."""
+
+
 class Store:
     """Reads, each one round trip."""
 
@@ -187,6 +206,41 @@ class Store:
         with answering():
             fields: dict[str, str] = self.redis.hgetall(self.keys.meta)
         return fields
+
+    def glance(self) -> Glance:
+        time, meta, live, first, skus, keeper, info = self._ask(
+            ("TIME",),
+            ("HGETALL", self.keys.meta),
+            ("ZCARD", self.keys.deadlines),
+            ("ZRANGE", self.keys.deadlines, 0, 0, "WITHSCORES"),
+            ("ZCARD", self.keys.skus),
+            ("GET", self.keys.keeper),
+            ("INFO", "server", "replication", "memory"),
+        )
+        return Glance(
+            now_ms=_now_ms(time, meta.get("clock_ms")),
+            meta=meta,
+            run_id=f"{info['run_id']}:{info['master_replid']}",
+            live=live,
+            first_deadline_ms=_scores(first)[0][1] if first else 0,
+            skus=skus,
+            keeper=keeper or "",
+            used_memory_bytes=info["used_memory"],
+            max_memory_bytes=info.get("maxmemory", 0),
+        )
+
+    def publish_rates(self, rates: Mapping[str, int]) -> None:
+        """Tell everybody what happened in this process in the second before, as counts."""
+        words = [word for rate in rates.items() for word in rate]
+        self._ask(("XADD", self.keys.rates, "MAXLEN", "~", MOST_RATES, "*", *words))
+
+    def rates(self, from_ms: int) -> list[tuple[int, dict[str, int]]]:
+        """What processes told since a time: when, and their counts."""
+        [entries] = self._ask(("XRANGE", self.keys.rates, from_ms, "+"))
+        return [
+            (int(entry_id.partition("-")[0]), {verb: int(times) for verb, times in told.items()})
+            for entry_id, told in entries
+        ]
 
     def head(self) -> tuple[dict[str, str], str]:
         """Meta and, at the same moment, the id of the stream's last event, '' if there is none."""
@@ -219,6 +273,11 @@ class Store:
             for name in names:
                 pipe.hgetall(self.keys.sku(name))
             return [sku_from(name, fields) for name, fields in zip(names, pipe.execute(), strict=True) if fields]
+
+    def skus_named(self, names: Sequence[str]) -> list[Sku]:
+        """The SKUs of these names that there are."""
+        found = self._ask(*[("HGETALL", self.keys.sku(name)) for name in names])
+        return [sku_from(name, fields) for name, fields in zip(names, found, strict=True) if fields]
 
     def stock(self, skus: Sequence[str]) -> Stock:
         time, (clock_ms, paused), first, *rows = self._ask(

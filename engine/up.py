@@ -45,6 +45,8 @@ def up(data_dir: DataDir, host: str, port: int, workers: int | None, given: Mapp
     data_dir.make_secrets(given)
     data_dir.withdraw()
     environment = absolute(data_dir.environment(given))
+    # One place for all processes, so that each API worker can show what the others, and the keeper, have counted.
+    environment["PROMETHEUS_MULTIPROC_DIR"] = str(data_dir.fresh_metrics_dir().resolve())
     if workers:
         environment["STOCKADE_WORKERS"] = str(workers)
     supervisor = Supervisor()

@@ -1,4 +1,4 @@
-"""What stands in for Postgres in tests that are about something else: the same answers, out of Redis's own stream."""
+"""What stands in for Postgres, and for what fakeredis lacks, in tests that are about something else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from engine.config import Settings
 from engine.database import Database
 from engine.engine import Engine
 from engine.ledger import Filter, Ledger, Position
-from engine.store import Store
+from engine.store import Glance, Store
 from engine.values import Event
 
 TOKEN = "a test"
@@ -54,3 +54,11 @@ def open_gate(engine: Engine, run_id: str = "none") -> None:
     engine.scripts.close(TOKEN, "new")
     engine.scripts.open(TOKEN, run_id, 1, Position(), 0, "new", {})
     engine.store.redis.hdel(engine.store.keys.meta, "selling_reason")
+
+
+def glance(store: Store) -> Glance:
+    """A glance at a fakeredis, which has no INFO."""
+    deadlines = store.redis.zrange(store.keys.deadlines, 0, -1, withscores=True)
+    first_ms = int(deadlines[0][1]) if deadlines else 0
+    skus = store.redis.zcard(store.keys.skus)
+    return Glance(store.now_ms(), store.meta(), "none", len(deadlines), first_ms, skus, "", 1_000_000, 0)

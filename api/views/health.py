@@ -8,7 +8,9 @@ from typing import Any
 import orjson
 from flask import Blueprint, Response, current_app
 from flask_swagger_ui import get_swaggerui_blueprint
+from prometheus_client import CONTENT_TYPE_LATEST
 
+from api import metrics as prometheus
 from engine.engine import Engine
 from engine.errors import StoreUnavailable
 
@@ -31,6 +33,11 @@ def readyz() -> Response:
     checks = readiness(current_app.extensions["stockade"].engine)
     ready = checks == READY
     return _json({"status": "ready" if ready else "not_ready", "checks": checks}, 200 if ready else 503)
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    return Response(prometheus.page(current_app.extensions["stockade"].engine), content_type=CONTENT_TYPE_LATEST)
 
 
 @blueprint.get("/openapi.json")

@@ -1,13 +1,15 @@
-"""Operation: the global stop, and the record of every change."""
+"""Operation: the global stop, how things are now, and the record of every change."""
 
 from __future__ import annotations
 
 from flask import Blueprint
 
 from api.auth import OPS
+from api.overview_schema import OverviewSchema
 from api.route import Answer, Request, route
 from api.schemas import AuditQuery, AuditSchema, SellingRequest, SellingSchema
 from engine.ledger import Filter
+from engine.overview import document
 
 blueprint = Blueprint("operation", __name__, url_prefix="/v1")
 
@@ -44,3 +46,8 @@ def list_audit(request: Request) -> Answer:
     after, limit = query.pop("after", ""), query.pop("limit")
     items, position = request.engine.audit.page(Filter(**query), after, limit)
     return Answer({"items": items, "next": position or None})
+
+
+@route(blueprint, "GET", "/overview", "How things are now", scopes=[OPS], answers={200: OverviewSchema})
+def get_overview(request: Request) -> Answer:
+    return Answer(document(request.engine.overview))

@@ -9,6 +9,8 @@ from flask.testing import FlaskClient
 from api.app import create_app
 from engine import log
 from engine.engine import Engine
+from engine.store import Store
+from tests import doubles
 from tests.api.calling import Caller, bearer, token
 
 
@@ -17,6 +19,11 @@ def logging_as_in_production() -> Iterator[None]:
     log.configure()
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(autouse=True)
+def no_info(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "glance", doubles.glance)
 
 
 @pytest.fixture

@@ -71,6 +71,7 @@ ROWS: list[tuple[str, str, str, Any, list[int]]] = [
     ("GET", "/v1/orders/<id>", "/v1/orders/{order}", None, OWNERS_AND_OPS),
     ("POST", "/v1/orders/<id>/fulfil", "/v1/orders/{order}/fulfil", None, OPS_ONLY),
     ("POST", "/v1/orders/<id>/cancel", "/v1/orders/{order}/cancel", {"reason": "x"}, OPS_ONLY),
+    ("GET", "/v1/overview", "/v1/overview", None, OPS_ONLY),
     ("GET", "/v1/selling", "/v1/selling", None, OPS_ONLY),
     ("PUT", "/v1/selling", "/v1/selling", SELLING, OPS_ONLY),
     ("GET", "/v1/audit", "/v1/audit", None, OPS_ONLY),

@@ -1,0 +1,139 @@
+"""One line in the log and one count in the metrics for every request, made beside the threads that answer."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import time
+from collections import Counter as Tally
+from collections import deque
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import orjson
+from prometheus_client import Counter, Histogram
+
+from engine.meter import BUCKETS, MOST_NOTES, REGISTRY, taken
+
+STDERR = 2
+
+MOST_WRITTEN_BYTES = 4_096
+"""At a time: so much a pipe takes in one piece, so that the lines of several processes don't mix."""
+
+REQUESTS = Counter(
+    "stockade_requests_total",
+    "Requests by route and outcome: ok, or the code of the problem.",
+    ["method", "route", "code"],
+    registry=REGISTRY,
+)
+REQUEST_SECONDS = Histogram(
+    "stockade_request_seconds",
+    "From the first look at a request to its answer.",
+    ["method", "route"],
+    buckets=BUCKETS,
+    registry=REGISTRY,
+)
+
+METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH")
+
+
+class Finished(NamedTuple):
+    """A request that was answered. `route` is the path as it was declared: what is in it may be a guest's only secret."""
+
+    at_s: float
+    method: str
+    route: str
+    status: int
+    code: str
+    microseconds: int
+    request_id: str
+    user: str
+    reservation_id: str
+
+
+class Journal:
+    """`secret` makes the users in the log unrecognisable to those who don't have it. `logs`: whether lines are written."""
+
+    def __init__(self, secret: bytes, logs: bool) -> None:
+        self._finished: deque[Finished] = deque(maxlen=MOST_NOTES)
+        self._logs = logs
+        self._known_as = lru_cache(10_000)(lambda user: known_as(secret, user))
+
+    def note(self, finished: Finished) -> None:
+        self._finished.append(finished)
+
+    def catch_up(self) -> None:
+        """Write the lines and count the requests that were noted before this call."""
+        requests = taken(self._finished)
+        if self._logs:
+            write(self._line(request) for request in requests)
+        codes: Tally[tuple[str, str, str]] = Tally()
+        for request in requests:
+            method = request.method if request.method in METHODS else "other"
+            REQUEST_SECONDS.labels(method, request.route).observe(request.microseconds / 1e6)
+            codes[method, request.route, request.code] += 1
+        for labels, times in codes.items():
+            REQUESTS.labels(*labels).inc(times)
+
+    def _line(self, request: Finished) -> bytes:
+        document: dict[str, Any] = {
+            "event": "request",
+            "request_id": request.request_id,
+            "user": self._known_as(request.user) if request.user else "",
+            "reservation_id": request.reservation_id,
+            "method": request.method,
+            "route": request.route,
+            "status": request.status,
+            "code": request.code,
+            "microseconds": request.microseconds,
+            "level": "info",
+            "timestamp": _time(request.at_s),
+        }
+        return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
+
+
+def known_as(secret: bytes, user: str) -> str:
+    """A user's name in the log: always the same one, from which nobody finds the user without the secret."""
+    return hmac.new(secret, b"user " + user.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()[:16]
+
+
+def write(lines: Iterable[bytes]) -> None:
+    """Write whole lines on stderr, as few pieces as go through a pipe undivided."""
+    for piece in pieces(lines):
+        left = memoryview(piece)
+        while left:
+            left = left[os.write(STDERR, left) :]
+
+
+def pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines put together as long as they fit into `MOST_WRITTEN_BYTES`."""
+    piece = b""
+    for line in lines:
+        if len(piece) + len(line) > MOST_WRITTEN_BYTES and piece:
+            yield piece
+            piece = b""
+        piece += line
+    if piece:
+        yield piece
+
+
+def _time(at_s: float) -> str:
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def finished(environ: dict[str, Any], status: int, code: str, request_id: str, began_s: float) -> Finished:
+    """What is known of a request at its end. The route has left its words in `environ`."""
+    return Finished(
+        time.time(),
+        environ["REQUEST_METHOD"],
+        environ.get("stockade.route", "-"),
+        status,
+        code,
+        round((time.perf_counter() - began_s) * 1e6),
+        request_id,
+        environ.get("stockade.user", ""),
+        environ.get("stockade.reservation_id", ""),
+    )

@@ -1,0 +1,100 @@
+"""The page that Prometheus reads: what all processes of this host have counted, and how the service is now.
+
+Counts are of this host: add them up over hosts. The state is the same whichever host is asked: take its maximum.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from engine.engine import Engine
+from engine.errors import StoreUnavailable
+from engine.meter import REGISTRY
+from engine.overview import Now
+
+DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
+"""Where the processes of this host keep their counts; prometheus_client's own name for it. Without it there is one process."""
+
+UNITS = ("available", "reserved", "allocated")
+
+
+def page(engine: Engine) -> bytes:
+    engine.meter.catch_up()
+    counted = REGISTRY
+    if os.environ.get(DIRECTORY):
+        counted = CollectorRegistry()
+        MultiProcessCollector(counted)
+    state = CollectorRegistry()
+    state.register(State(engine))
+    return generate_latest(counted) + generate_latest(state)
+
+
+class State(Collector):
+    """Read anew for each page, from Redis and Postgres, so it survives every restart. Where one can't say, its lines are missing."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._overview = engine.overview
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        try:
+            now = self._overview.now()
+            skus = self._overview.skus(now.units.foremost if now.units else ())
+        except StoreUnavailable:
+            yield _gauge("stockade_redis_up", "Whether Redis answers.", 0)
+            return
+        yield _gauge("stockade_redis_up", "Whether Redis answers.", 1)
+        yield _gauge("stockade_postgres_up", "Whether Postgres answers.", int(now.record is not None))
+        yield from _of_redis(now)
+        yield from _of_postgres(now)
+        per_sku = GaugeMetricFamily(
+            "stockade_sku_units", "Units of the 100 SKUs with the most reserved ones.", labels=["sku", "state"]
+        )
+        for sku in skus:
+            for name in UNITS:
+                per_sku.add_metric([sku.sku, name], getattr(sku, name))
+        yield per_sku
+
+
+def _of_redis(now: Now) -> Iterable[Metric]:
+    glance = now.glance
+    yield _gauge("stockade_gate_open", "Whether the recovery gate is open.", int(now.gate == "open"))
+    yield _gauge("stockade_keeper_leads", "Whether a keeper leads.", int(bool(glance.keeper)))
+    yield _gauge("stockade_selling_paused", "Whether all selling is paused.", int(now.selling.paused))
+    yield _gauge("stockade_live_reservations", "Holds that live now.", glance.live)
+    yield _gauge("stockade_skus", "SKUs that there are.", glance.skus)
+    yield _gauge(
+        "stockade_expiry_lag_seconds", "How late the hold is that should have ended first.", now.expiry_lag_ms / 1000
+    )
+    yield _gauge("stockade_redis_memory_bytes", "Memory that Redis uses.", glance.used_memory_bytes)
+    yield _gauge("stockade_redis_max_memory_bytes", "What it may use; 0: no limit.", glance.max_memory_bytes)
+    events = CounterMetricFamily("stockade_ledger_events", "Events in the ledger since it began.")
+    events.add_metric([], int(glance.meta.get("seq") or 0))
+    yield events
+    if now.units:
+        units = GaugeMetricFamily("stockade_units", "Units of all SKUs, added up every few seconds.", labels=["state"])
+        for name in UNITS:
+            units.add_metric([name], getattr(now.units, name))
+        yield units
+
+
+def _of_postgres(now: Now) -> Iterable[Metric]:
+    record = now.record
+    if record is None:
+        return
+    yield _gauge("stockade_ledger_lag_events", "Events that Redis has and Postgres hasn't.", record.lag_events)
+    yield _gauge("stockade_ledger_lag_seconds", "How old the first of these is.", record.lag_ms / 1000)
+    if record.snapshot_age_ms is not None:
+        yield _gauge("stockade_snapshot_age_seconds", "Age of the newest snapshot.", record.snapshot_age_ms / 1000)
+
+
+def _gauge(name: str, says: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, says, value=value)

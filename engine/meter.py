@@ -1,0 +1,158 @@
+"""Counts and times what a process does, beside the threads that do it.
+
+Who answers a buyer only leaves a note, which costs less than a microsecond. A thread of the meter's own makes metrics of the
+notes a few times a second, and once a second tells Redis what happened here, so that everybody can see the rates of all.
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+import time
+from collections import Counter as Tally
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from engine.errors import EngineError
+
+BEAT_SECONDS = 0.2
+PUBLISH_SECONDS = 1.0
+
+MOST_NOTES = 100_000
+"""Notes that wait, of each kind. Were the meter ever so far behind, the oldest would be lost."""
+
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+RATES = ("reserve", "refuse", "commit", "release", "expire")
+"""What is told to Redis once a second, in the order in which people look at it."""
+
+RATE_OF = {
+    ("reserve", "reserved"): "reserve",
+    ("commit", "committed"): "commit",
+    ("release", "released"): "release",
+    ("expire", "expired"): "expire",
+}
+"""The outcomes of scripts that make a rate. A refusal is counted where a buyer gets it, which is not every time a script refuses."""
+
+REGISTRY = CollectorRegistry()
+"""Of all metrics that processes count. With PROMETHEUS_MULTIPROC_DIR, which the library itself reads, they are shared by files."""
+
+SCRIPT_SECONDS = Histogram(
+    "stockade_script_seconds",
+    "Round trips to Redis that ran a script, as the caller waited for them.",
+    ["script"],
+    buckets=BUCKETS,
+    registry=REGISTRY,
+)
+SCRIPT_OUTCOMES = Counter(
+    "stockade_script_outcomes_total",
+    "Runs of a script by the first word of its answer; store_unavailable: none came.",
+    ["script", "outcome"],
+    registry=REGISTRY,
+)
+WAIT_SECONDS = Histogram(
+    "stockade_wait_seconds",
+    "Time spent waiting for a free one of what there is a limited number of.",
+    ["pool"],
+    buckets=BUCKETS,
+    registry=REGISTRY,
+)
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+class Meter:
+    """One a process. It takes no notes until it is started, so whoever looks once needn't start it.
+
+    `publish` tells Redis how often each of `RATES` happened in the last second; it isn't called where nothing did.
+    """
+
+    def __init__(self, publish: Callable[[Mapping[str, int]], None]) -> None:
+        self._publish = publish
+        self._ran: deque[tuple[str, float, Sequence[str]]] = deque(maxlen=MOST_NOTES)
+        self._waited: deque[tuple[str, float]] = deque(maxlen=MOST_NOTES)
+        self._refused: deque[int] = deque(maxlen=MOST_NOTES)
+        self._rates: Tally[str] = Tally()
+        self._published_s = 0.0
+        self._started = False
+        self._turn = threading.Lock()
+        self._beats: list[Callable[[], None]] = []
+
+    def start(self, *beats: Callable[[], None]) -> None:
+        """Begin. `beats` are done a few times a second, in the meter's thread, and a last time at exit."""
+        self._beats += beats
+        self._started = True
+        self._published_s = time.monotonic()
+        threading.Thread(target=self._work, name="meter", daemon=True).start()
+        atexit.register(self.catch_up)
+
+    def ran(self, script: str, seconds: float, outcomes: Sequence[str]) -> None:
+        """Note a round trip, and the outcome of each run in it."""
+        if self._started:
+            self._ran.append((script, seconds, outcomes))
+
+    def waited(self, pool: str, seconds: float) -> None:
+        if self._started:
+            self._waited.append((pool, seconds))
+
+    def refused(self) -> None:
+        """Note that a buyer was told what isn't available."""
+        if self._started:
+            self._refused.append(1)
+
+    def catch_up(self) -> None:
+        """Make metrics of all notes that were taken before this call."""
+        with self._turn:
+            for beat in self._beats:
+                beat()
+            self._count()
+
+    def _work(self) -> None:
+        while True:
+            time.sleep(BEAT_SECONDS)
+            try:
+                self.catch_up()
+                if time.monotonic() - self._published_s >= PUBLISH_SECONDS:
+                    self._tell()
+            except Exception:
+                log.exception("meter_failed")
+
+    def _count(self) -> None:
+        outcomes: Tally[tuple[str, str]] = Tally()
+        for script, seconds, words in taken(self._ran):
+            SCRIPT_SECONDS.labels(script).observe(seconds)
+            outcomes.update((script, word) for word in words)
+        for (script, word), times in outcomes.items():
+            SCRIPT_OUTCOMES.labels(script, word).inc(times)
+            if rate := RATE_OF.get((script, word)):
+                self._rates[rate] += times
+        for pool, seconds in taken(self._waited):
+            WAIT_SECONDS.labels(pool).observe(seconds)
+        if refused := len(taken(self._refused)):
+            self._rates["refuse"] += refused
+
+    def _tell(self) -> None:
+        self._published_s = time.monotonic()
+        rates, self._rates = self._rates, Tally()
+        if rates:
+            try:
+                self._publish(rates)
+            except EngineError:
+                # Only for looking at: who can't reach Redis has worse to tell, and does so.
+                log.debug("rates_not_told")
+
+
+def taken(notes: deque[T]) -> list[T]:
+    """Take out what is there now; others may go on putting in."""
+    return [notes.popleft() for _ in range(len(notes))]
+
+
+def outcome(reply: Any) -> str:
+    """The word by which a script's reply is counted."""
+    return str(reply[0]) if isinstance(reply, list) else "store_unavailable"
