@@ -24,6 +24,9 @@ from loadtests.service import Service, plain
 from loadtests.thresholds import bounds
 
 SCENARIO_FILES = Path(__file__).parent / "scenarios"
+SERVICE_LOG = Path("build/load/service.log")
+"""What a private service says, a line for each request."""
+
 READY = "Stockade is ready at "
 INTERRUPTED = 128 + signal.SIGINT
 UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
@@ -44,12 +47,14 @@ def private_service() -> Iterator[Target]:
     with tempfile.TemporaryDirectory(prefix="stockade-load-") as directory:
         command = [sys.executable, "-m", "engine.cli", "up", "--port", "0", "--data-dir", directory]
         # In a session of its own, so that a Ctrl-C doesn't stop it before the verdict.
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        SERVICE_LOG.parent.mkdir(parents=True, exist_ok=True)
+        with SERVICE_LOG.open("wb") as log:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
         try:
             assert process.stdout is not None
             line = process.stdout.readline().strip()
             if not line.startswith(READY):
-                sys.exit("the private service did not start; its words are above")
+                sys.exit(f"the private service did not start; its words are in {SERVICE_LOG}")
             yield Target(line.removeprefix(READY), Path(directory), process.pid)
         finally:
             process.terminate()

@@ -20,6 +20,7 @@ MEASUREMENTS = {
     "postgres": "web",
     "whole": "web",
     "layers": "layers",
+    "watching": "watched",
     "scripts": "scripts",
     "persistence": "scripts",
     "stores": "scripts",

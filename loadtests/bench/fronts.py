@@ -16,7 +16,7 @@ import psutil
 
 from engine.up import gunicorn
 from loadtests.bench import cores
-from loadtests.bench.report import ROOT
+from loadtests.bench.report import DIRECTORY, ROOT
 
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
@@ -66,8 +66,10 @@ def uvicorn(app: str, environment: Mapping[str, str]) -> Iterator[Front]:
 def _running(
     command: Sequence[str], environment: Mapping[str, str], on: Sequence[int]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    with cores.on(on):
-        process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=ROOT)
+    DIRECTORY.mkdir(parents=True, exist_ok=True)
+    # A line for each request, as in production, but not among the figures.
+    with cores.on(on), (DIRECTORY / "servers.log").open("ab") as log:
+        process = subprocess.Popen(command, env={**os.environ, **environment}, cwd=ROOT, stderr=log)
     try:
         yield process
     finally:

@@ -11,6 +11,7 @@ from marshmallow import Schema
 
 from api.app import create_app
 from api.auth import CUSTOMER
+from api.journal import Finished, Journal
 from api.route import Answer, Request, route
 from engine.config import from_environment
 from engine.engine import Engine, build
@@ -90,6 +91,21 @@ def until_schemas() -> Flask:
 def until_redis() -> Flask:
     engine = _engine()
     return _app(replace(engine, reservations=RoundTrip(engine)))
+
+
+class Unread(Journal):
+    """Notes nothing."""
+
+    def note(self, finished: Finished) -> None:
+        pass
+
+
+def unwatched() -> Flask:
+    """The service without metrics and log: no meter runs, and no request is noted."""
+    engine = _engine()
+    app = create_app(engine)
+    app.journal = Unread(engine.settings.id_secret, logs=False)
+    return app
 
 
 def _engine() -> Engine:

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import pytest
+
+from engine.engine import Engine
+from engine.errors import StoreUnavailable
+from engine.overview import KNOWN_SKUS, SHOWN_SKUS, Stocktaking, document
+from engine.recovery import Recovery
+from engine.values import Line, Operation, Origin
+from tests.integration.shops import Shop
+from tests.waiting import wait_until
+
+ANN = Origin("ann", "r-1", "ann")
+
+
+def put(engine: Engine, sku: str, on_hand: int) -> None:
+    engine.stock.configure(sku, on_hand, {}, Origin("ops"), Operation())
+
+
+def test_an_overview_is_what_redis_and_postgres_say(recorded_engine: Engine) -> None:
+    engine = recorded_engine
+    put(engine, "tee", 5)
+    put(engine, "mug", 7)
+    engine.reservations.reserve(ANN, [Line("tee", 2)], 60)
+    engine.audit.catch_up()
+    engine.stock.set_selling(True, "price error", Origin("ops"))
+    wait_until(lambda: (units := engine.overview.now().units) and units.reserved == 2)
+    seen = document(engine.overview)
+    assert seen["gate"] == "open"
+    assert seen["keeper"] is None
+    assert seen["postgres"] == "ok"
+    assert (seen["selling"].paused, seen["selling"].reason) == (True, "price error")
+    totals = {name: seen["totals"][name] for name in ("skus", "live_reservations", "events", "on_hand", "available")}
+    assert totals == {"skus": 2, "live_reservations": 1, "events": 4, "on_hand": 12, "available": 10}
+    assert {sku.sku: sku.reserved for sku in seen["skus"]} == {"tee": 2, "mug": 0}
+    assert [event.op for event in seen["events"]] == ["pause", "reserve", "recount", "recount"]
+    assert seen["redis"]["used_memory_bytes"] > 500_000
+
+
+def test_the_ledgers_lag_is_how_many_events_wait_and_how_old_the_first_is(recorded_engine: Engine) -> None:
+    engine = recorded_engine
+    put(engine, "tee", 5)
+    engine.audit.catch_up()
+    lag = document(engine.overview)["lag"]
+    assert (lag["ledger_events"], lag["ledger_seconds"], lag["snapshot_age_seconds"]) == (0, 0.0, None)
+    put(engine, "tee", 6)
+    put(engine, "tee", 7)
+    first = document(engine.overview)["lag"]
+    assert first["ledger_events"] == 2
+    wait_until(lambda: document(engine.overview)["lag"]["ledger_seconds"] > first["ledger_seconds"])
+
+
+def test_the_expirys_lag_is_how_late_the_first_hold_is(recorded_engine: Engine) -> None:
+    engine = recorded_engine
+    put(engine, "tee", 5)
+    engine.reservations.reserve(ANN, [Line("tee", 2)], 1)
+    assert engine.overview.now().expiry_lag_ms == 0
+    wait_until(lambda: engine.overview.now().expiry_lag_ms > 0)
+    engine.expiry.sweep(ANN)
+    assert engine.overview.now().expiry_lag_ms == 0
+
+
+def test_without_postgres_the_overview_says_so_and_asks_it_rarely(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    overview, asked = shop.engine.overview, []
+
+    def away() -> None:
+        asked.append(1)
+        raise StoreUnavailable("no answer")
+
+    monkeypatch.setattr(overview._ledger, "reached", away)
+    for _ in range(3):
+        seen = document(overview)
+        assert seen["postgres"] == "unavailable"
+        assert {seen["lag"][name] for name in ("ledger_events", "ledger_seconds", "snapshot_age_seconds")} == {None}
+    assert len(asked) == 1
+
+
+def test_a_gate_that_is_shut_is_told_with_its_reason(recorded_engine: Engine) -> None:
+    recorded_engine.scripts.close("token", "somebody looks")
+    assert document(recorded_engine.overview)["gate"] == "closed: somebody looks"
+    recovery = Recovery(
+        recorded_engine.database, recorded_engine.store, recorded_engine.scripts, recorded_engine.settings.retain_ms
+    )
+    recovery.recover()
+    recovery.writer.close()
+    recovery.projection.close()
+    recorded_engine.store.redis.hset(recorded_engine.store.keys.meta, "run_id", "another")
+    assert document(recorded_engine.overview)["gate"] == "closed: not compared with the ledger yet"
+
+
+def test_the_rates_are_those_of_all_processes_and_of_the_last_minute(recorded_engine: Engine) -> None:
+    store = recorded_engine.watch
+    store.publish_rates({"reserve": 3, "refuse": 1})
+    store.publish_rates({"reserve": 4, "expire": 2})
+    old_ms = store.now_ms() - 70_000
+    store.redis.delete(store.keys.rates)
+    store.redis.xadd(store.keys.rates, {"reserve": 1_000}, id=f"{old_ms}-0")
+    store.publish_rates({"reserve": 3, "refuse": 1})
+    store.publish_rates({"reserve": 4, "expire": 2})
+    # A second is told of when it's over.
+    rates = recorded_engine.overview.rates(store.now_ms() + 1_000)
+    assert {len(counts) for counts in rates.values()} == {60}
+    totals = {verb: sum(counts) for verb, counts in rates.items() if verb != "seconds"}
+    assert totals == {"reserve": 7, "refuse": 1, "commit": 0, "release": 0, "expire": 2}
+    assert rates["seconds"] == sorted(rates["seconds"])
+
+
+def test_an_event_written_by_hand_is_left_out(recorded_engine: Engine) -> None:
+    store = recorded_engine.store
+    put(recorded_engine, "tee", 1)
+    epoch, seq = store.meta()["epoch"], int(store.meta()["seq"])
+    store.redis.execute_command("XADD", store.keys.ledger, f"{epoch}-{seq + 1}", b"\xff", "by hand")
+    assert [event.op for event in recorded_engine.overview.events()] == ["recount"]
+
+
+def test_as_many_skus_as_there_may_be_cost_a_look_no_more(engine: Engine) -> None:
+    pipe = engine.store.redis.pipeline(transaction=False)
+    names = [f"sku-{number:05}" for number in range(2_500)]
+    for number, name in enumerate(names):
+        counters = {"available": 10, "reserved": number, "allocated": 1, "on_hand": number + 11}
+        pipe.hset(engine.store.keys.sku(name), mapping=counters)
+        pipe.zadd(engine.store.keys.skus, {name: 0})
+    pipe.execute()
+    stocktaking = Stocktaking(engine.watch)
+    units = wait_until(stocktaking.latest)
+    assert (units.available, units.allocated) == (25_000, 2_500)
+    assert units.reserved == sum(range(2_500))
+    assert units.foremost == tuple(reversed(names[-KNOWN_SKUS:]))
+    wait_until(lambda: engine.overview.now().units)
+    commands = engine.store.redis.info("stats")["total_commands_processed"]
+    assert len(document(engine.overview)["skus"]) == SHOWN_SKUS
+    assert engine.store.redis.info("stats")["total_commands_processed"] - commands < 50
