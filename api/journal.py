@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import os
 import time
 from collections import Counter as Tally
@@ -16,6 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 from prometheus_client import Counter, Histogram
 
+from engine.ids import known_as
 from engine.meter import BUCKETS, MOST_NOTES, REGISTRY, taken
 
 STDERR = 2
@@ -93,11 +92,6 @@ class Journal:
             "timestamp": _time(request.at_s),
         }
         return orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
-
-
-def known_as(secret: bytes, user: str) -> str:
-    """A user's name in the log: always the same one, from which nobody finds the user without the secret."""
-    return hmac.new(secret, b"user " + user.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()[:16]
 
 
 def write(lines: Iterable[bytes]) -> None:

@@ -20,14 +20,14 @@ import jwt
 from redis.exceptions import RedisError
 
 from engine import database as postgres
-from engine import dry_run, log, stock_file, store, up, verify
+from engine import dry_run, log, meter, stock_file, store, up, verify
 from engine import keeper as keeping
 from engine.audit import told
 from engine.config import Settings, from_environment
 from engine.data_dir import DataDir
 from engine.engine import Engine, build
 from engine.errors import ConfigurationError, EngineError, StoreUnavailable
-from engine.ids import is_reservation_id
+from engine.ids import is_reservation_id, known_as
 from engine.limits import SKU_PATTERN
 from engine.recovery import Need, Recovered, Recovery
 from engine.snapshots import Snapshots
@@ -79,10 +79,14 @@ def api(host: str, port: int, workers: int | None, data_dir: Path) -> None:
 
 
 @cli.command("keeper")
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Where Prometheus finds what this keeper counts.")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True)
 @data_dir_option
-def keeper_command(data_dir: Path) -> None:
+def keeper_command(metrics_port: int | None, metrics_host: str, data_dir: Path) -> None:
     """Run a keeper alone: expiry, the ledger, snapshots, the recovery gate. It makes the schema when it starts."""
     log.configure()
+    if metrics_port:
+        meter.serve(metrics_host, metrics_port)
     keeping.run(_engine(data_dir, certified=True))
 
 
@@ -97,6 +101,14 @@ def token(sub: str, scope: str, ttl: int, data_dir: Path) -> None:
     if not secret:
         raise ConfigurationError(f"There is no STOCKADE_JWT_SECRET, and no secret in {data_dir}; stockade up makes one")
     click.echo(jwt.encode({"sub": sub, "scope": scope, "exp": int(time.time()) + ttl}, secret, algorithm="HS256"))
+
+
+@cli.command("known-as")
+@click.argument("user")
+@data_dir_option
+def known_as_command(user: str, data_dir: Path) -> None:
+    """Print the word that stands for a user in the log, where no names are."""
+    click.echo(known_as(_settings(data_dir, secrets_required=True).id_secret, user))
 
 
 @cli.group()
@@ -285,11 +297,11 @@ def _fail(text: str, code: int) -> None:
     sys.exit(code)
 
 
-def _settings(data_dir: Path) -> Settings:
+def _settings(data_dir: Path, *, secrets_required: bool = False) -> Settings:
     environment = DataDir(data_dir).environment(os.environ)
     if "STOCKADE_REDIS_URL" not in environment:
         raise ConfigurationError(f"No service runs on {data_dir}; start stockade up, or set STOCKADE_REDIS_URL")
-    return from_environment(environment, secrets_required=False)
+    return from_environment(environment, secrets_required=secrets_required)
 
 
 def _engine(data_dir: Path, *, certified: bool = False) -> Engine:

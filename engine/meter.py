@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 
-from engine.errors import EngineError
+from engine.errors import ConfigurationError, EngineError
 
 BEAT_SECONDS = 0.2
 PUBLISH_SECONDS = 1.0
@@ -146,6 +146,18 @@ class Meter:
             except EngineError:
                 # Only for looking at: who can't reach Redis has worse to tell, and does so.
                 log.debug("rates_not_told")
+
+
+def serve(host: str, port: int) -> None:
+    """Show Prometheus what this process has counted.
+
+    Raises:
+        ConfigurationError: it can't listen there.
+    """
+    try:
+        start_http_server(port, host, REGISTRY)
+    except OSError as error:
+        raise ConfigurationError(f"Can't listen on {host} port {port}: {error}") from error
 
 
 def taken(notes: deque[T]) -> list[T]:

@@ -11,7 +11,8 @@ from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import Stockade
-from api.journal import MOST_WRITTEN_BYTES, known_as, pieces
+from api.journal import MOST_WRITTEN_BYTES, pieces
+from engine.ids import known_as
 from tests.api.calling import Caller, answered, refused
 
 LINE = {"lines": [{"sku": "tee", "quantity": 1}]}

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from urllib.request import urlopen
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.command.service import Service, stockade, workers
+from tests.command.service import ROOT, Service, environment, fails_in_one_line, stockade, workers
 from tests.waiting import wait_until
 
 LINE = {"lines": [{"sku": "tee", "quantity": 1}]}
@@ -67,5 +71,37 @@ def test_a_grep_for_a_request_finds_it_in_the_log_and_in_the_ledger(service: Ser
     logged = json.loads(wait_until(line))
     assert (logged["reservation_id"], logged["code"], logged["status"]) == (held, "ok", 201)
     assert ann not in service.stderr
+    known = stockade("known-as", "ann", "--data-dir", service.data_dir)
+    assert known.stdout.strip() == logged["user"]
     story = stockade("explain", held, "--data-dir", service.data_dir)
     assert [request_id in event for event in story.stdout.splitlines()] == [True]
+
+
+def test_a_keeper_alone_shows_what_it_counts(service: Service) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "engine.cli",
+        "keeper",
+        "--metrics-port",
+        str(port),
+        "--data-dir",
+        service.data_dir,
+    ]
+    keeper = subprocess.Popen(command, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL)
+
+    def page() -> str:
+        try:
+            return urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+        except OSError:
+            return ""
+
+    try:
+        assert "stockade_script_seconds" in wait_until(page)
+        refused = fails_in_one_line(stockade("keeper", "--metrics-port", port, "--data-dir", service.data_dir))
+        assert f"port {port}" in refused
+    finally:
+        keeper.terminate()
+        assert keeper.wait(10) == 0
