@@ -214,9 +214,13 @@ def restore_command(rehearse: bool, force: bool, as_json: bool, data_dir: Path) 
     """
     engine = _engine(data_dir)
     recovery = _recovery(engine)
-    finding = recovery.compare()
+    finding = found = recovery.compare()
     if force:
-        finding = replace(finding, need=Need.REBUILD, why=f"by force ({finding.why})")
+        found = replace(found, why=f"by force ({found.why})")
+        finding = replace(found, need=Need.REBUILD)
+        if found.need is Need.CERTIFY:
+            # What the keeper would do a moment later; so that it doesn't look like something to give up.
+            recovery.writer.drain()
     changes = dry_run.changes(engine, recovery, finding) if rehearse else []
     if rehearse:
         outcome = {
@@ -228,7 +232,7 @@ def restore_command(rehearse: bool, force: bool, as_json: bool, data_dir: Path) 
     elif recovery.certified() and not force:
         outcome = "nothing to do; the gate is open"
     else:
-        recovered = recovery.rebuild(finding) if force else recovery.recover()
+        recovered = recovery.rebuild(found) if force else recovery.recover()
         if not isinstance(recovered, Recovered):
             raise ConfigurationError(recovered.why)
         # The newest one may be of what was just given up.

@@ -122,6 +122,8 @@ class Recovery:
     def rebuild(self, finding: Finding) -> Recovered:
         """Forget what Redis has, and make it anew from the ledger. A person has decided that.
 
+        Where the two don't contradict each other, what only Redis has is carried over to the ledger before, so nothing is lost.
+
         Raises:
             ConfigurationError: the ledger is empty; that would only erase.
         """
@@ -235,6 +237,9 @@ class Recovery:
         """Forget all that Redis has, also of an earlier restore, and put back what the ledger says."""
         # Nothing is forgotten before it's known that the ledger can be folded.
         self.projection.advance(self._still_here)
+        if finding.need is Need.CERTIFY:
+            self._shut("being restored from the ledger", restoring=False)
+            self.writer.drain()
         token = self._shut("being restored from the ledger", restoring=True)
         self._wipe(token)
         with self._database.connect() as connection, answering():

@@ -322,6 +322,21 @@ def test_a_fork_is_made_anew_by_force(shop: Shop) -> None:
     shop.pay(held)
 
 
+def test_a_redis_with_a_counter_that_somebody_changed_is_made_anew_without_losing_what_was_not_written_yet(
+    shop: Shop,
+) -> None:
+    shop.stock("a", 50)
+    shop.writer.drain()
+    held = shop.hold()
+    shop.redis.hset(shop.engine.store.keys.sku("a"), "reserved", 0)
+    assert shop.recovery.certified()
+    shop.recovery.rebuild(shop.recovery.compare())
+    assert shop.engine.reservations.get(held, None).state == "reserved"
+    assert shop.problems() == ()
+    assert_written(shop)
+    shop.pay(held)
+
+
 def test_a_shop_that_sells_while_it_is_made_anew_by_force_loses_no_order(shop: Shop) -> None:
     for sku in ("a", "b"):
         shop.stock(sku)
