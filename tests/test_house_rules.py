@@ -18,6 +18,10 @@ from engine.states import ORDER_STATE, TRANSITIONS, State
 ROOT = Path(__file__).parents[1]
 SCRIPTS = dict(sources())
 MARKER = "-- Nothing below this line can refuse."
+LOOKS = {path.stem: path.read_text() for path in sorted((ROOT / "lua" / "look").glob("*.lua"))}
+"""What an engineer on call reads with. They change nothing, and nothing but people runs them."""
+
+SHARED = re.compile(r"^-- Letter for letter .*?^end\n(?=\n)", re.MULTILINE | re.DOTALL)
 META = "local meta = redis.call('HMGET', meta_key, 'gate', 'epoch', 'seq', 'clock_ms'"
 CLOCK = """
 if meta[1] ~= 'open' then return {'closed'} end
@@ -51,6 +55,24 @@ WRITES = (
     r"redis\.call\('(SET|HSET|HSETNX|HDEL|HINCRBY|DEL|ZADD|ZREM|XADD|XDEL|XTRIM|PEXPIRE|EXPIRE|PERSIST|INCR|INCRBY|"
     r"LPUSH|SADD|RENAME|UNLINK|FLUSHALL)'"
 )
+READS = {
+    *(
+        "EXISTS",
+        "GET",
+        "HGET",
+        "HGETALL",
+        "HLEN",
+        "HMGET",
+        "INFO",
+        "PTTL",
+        "TIME",
+        "TYPE",
+        "XLEN",
+        "XRANGE",
+        "XREVRANGE",
+    ),
+    *("ZCARD", "ZCOUNT", "ZRANGE", "ZSCORE"),
+}
 CART_SCRIPTS = {"bind_cart", "empty_cart", "put_line"}
 """Carts never touch stock, so these need no gate and leave no event."""
 
@@ -58,6 +80,7 @@ SILENT = {"close", "recall", "restore", "trim"}
 """They change nothing that the ledger doesn't have already, so they leave no event either."""
 
 each_script = pytest.mark.parametrize("name", SCRIPTS)
+each_look = pytest.mark.parametrize("name", LOOKS)
 
 
 def header(name: str) -> str:
@@ -190,6 +213,42 @@ def test_every_event_has_the_same_fields_in_the_same_order(name: str) -> None:
         assert positions == sorted(positions)
 
 
+@each_look
+def test_the_first_line_of_a_look_has_redis_itself_refuse_a_write(name: str) -> None:
+    assert LOOKS[name].startswith(f"#!lua flags=no-writes\n-- {name}: ")
+    assert not re.search(WRITES, LOOKS[name])
+    commands = set(re.findall(r"redis\.p?call\('(\w+)'", LOOKS[name]))
+    assert commands <= READS
+    assert len(re.findall(r"redis\.p?call\(", LOOKS[name])) == len(re.findall(r"redis\.p?call\('[A-Z]+'", LOOKS[name]))
+
+
+@each_look
+def test_the_header_of_a_look_says_what_it_takes_what_its_lines_mean_and_a_call_by_hand(name: str) -> None:
+    head, _, body = LOOKS[name].partition("\n\n")
+    assert all(line.startswith("--") for line in head.splitlines()[1:])
+    for start in ("-- Lines: ", f"-- By hand: redis-cli --eval lua/look/{name}.lua "):
+        assert len(re.findall(rf"^{re.escape(start)}\S", head, re.MULTILINE)) == 1, start
+    for word in ("KEYS", "ARGV"):
+        documented = re.findall(rf"^-- {word}\[(\d+)\] \w+ ", head, re.MULTILINE)
+        assert set(re.findall(rf"{word}\[(\d+)\]", body)) == set(documented)
+        assert documented == [str(number + 1) for number in range(len(documented))]
+        assert documented or "\n-- ARGV    none\n" in head
+
+
+@each_look
+def test_a_look_is_short_but_for_what_all_of_them_share(name: str) -> None:
+    [shared] = SHARED.findall(LOOKS[name])
+    assert [shared] == SHARED.findall(next(iter(LOOKS.values())))
+    assert len(LOOKS[name].replace(shared, "").splitlines()) <= 80
+    code = LOOKS[name].partition("\n\n")[2]
+    assert max(len(line) for line in code.splitlines()) <= 140
+
+
+def test_what_only_people_run_is_no_script_of_the_service() -> None:
+    assert not LOOKS.keys() & SCRIPTS.keys()
+    assert "#!lua" not in "".join(SCRIPTS.values())
+
+
 def test_every_script_has_one_method_of_its_name_and_no_other() -> None:
     methods = {name for name, _ in inspect.getmembers(Scripts, inspect.isfunction) if not name.startswith("_")}
     assert methods - set(SCRIPTS) == {"reserve_all"}, "many claims of reserve in one round trip"
@@ -245,6 +304,14 @@ def test_states_from_which_nothing_follows_but_an_order_are_orders() -> None:
 def test_the_readme_has_every_error_code_with_its_status() -> None:
     table = re.findall(r"^\| (\d{3}) \| `(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert {code: int(status) for status, code in table} == STATUS
+
+
+def test_the_runbook_says_what_every_error_code_and_every_key_means_and_how_each_look_is_run() -> None:
+    text = (ROOT / "docs" / "RUNBOOK.md").read_text()
+    assert sorted(re.findall(r"^#### `(\w+)`$", text, re.MULTILINE)) == sorted(STATUS)
+    built = set(re.findall(r"\{self\.prefix\}(\w+)", (ROOT / "engine/keys.py").read_text()))
+    assert built <= set(re.findall(r"^\| `(\w+)[:`]", text, re.MULTILINE))
+    assert set(re.findall(r"^\$ stockade redis-cli --eval lua/look/(\w+)\.lua '", text, re.MULTILINE)) == LOOKS.keys()
 
 
 def test_the_readme_has_every_variable_of_the_environment() -> None:
