@@ -17,7 +17,7 @@ from api.incoming import Incoming, is_spoiled, spoil
 from api.journal import Journal, finished
 from api.outgoing import Outgoing
 from api.route import ROUTES, Answering, Parts
-from api.views import availability, batch, carts, health, operation, orders, payments, reservations, stock
+from api.views import availability, batch, carts, console, health, operation, orders, payments, reservations, stock
 from engine.engine import Engine
 
 CHUNK_BYTES = 64 * 1024
@@ -84,7 +84,7 @@ def create_app(engine: Engine) -> Stockade:
     """Raises: ConfigurationError: the keys for tokens can't be used."""
     app = Stockade(Parts(engine, Authenticator(engine.settings)))
     app.extensions["stockade_openapi"] = openapi.document()
-    for module in (stock, availability, carts, batch, reservations, payments, orders, operation, health):
+    for module in (stock, availability, carts, batch, reservations, payments, orders, operation, health, console):
         app.register_blueprint(module.blueprint)
     app.register_blueprint(health.docs)
     app.register_error_handler(Exception, _problem)

@@ -20,7 +20,6 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_
 from engine.errors import ConfigurationError, EngineError
 
 BEAT_SECONDS = 0.2
-PUBLISH_SECONDS = 1.0
 
 MOST_NOTES = 100_000
 """Notes that wait, of each kind. Were the meter ever so far behind, the oldest would be lost."""
@@ -79,7 +78,7 @@ class Meter:
         self._waited: deque[tuple[str, float]] = deque(maxlen=MOST_NOTES)
         self._refused: deque[int] = deque(maxlen=MOST_NOTES)
         self._rates: Tally[str] = Tally()
-        self._published_s = 0.0
+        self._second = 0
         self._started = False
         self._turn = threading.Lock()
         self._beats: list[Callable[[], None]] = []
@@ -88,7 +87,7 @@ class Meter:
         """Begin. `beats` are done a few times a second, in the meter's thread, and a last time at exit."""
         self._beats += beats
         self._started = True
-        self._published_s = time.monotonic()
+        self._second = int(time.time())
         threading.Thread(target=self._work, name="meter", daemon=True).start()
         atexit.register(self.catch_up)
 
@@ -118,7 +117,9 @@ class Meter:
             time.sleep(BEAT_SECONDS)
             try:
                 self.catch_up()
-                if time.monotonic() - self._published_s >= PUBLISH_SECONDS:
+                # Whole seconds by the clock, so that each is told of once, and by all processes at about the same time.
+                if self._second != int(time.time()):
+                    self._second = int(time.time())
                     self._tell()
             except Exception:
                 log.exception("meter_failed")
@@ -138,7 +139,6 @@ class Meter:
             self._rates["refuse"] += refused
 
     def _tell(self) -> None:
-        self._published_s = time.monotonic()
         rates, self._rates = self._rates, Tally()
         if rates:
             try:

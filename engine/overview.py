@@ -114,12 +114,12 @@ class Overview:
     def rates(self, now_ms: int) -> dict[str, list[int]]:
         """How often each of `RATES` happened in each of the last seconds, the oldest first, in all processes together.
 
-        `seconds` is when each of them began. A process tells at the end of its second, so counts may be one place late.
+        `seconds` is when each of them began. A process tells when its second is over, so not all may have told of the latest.
         """
         first_s = now_ms // 1000 - RATE_SECONDS
         counts: dict[int, Counter[str]] = {}
         for at_ms, told in self._store.rates(first_s * 1000):
-            counts.setdefault(at_ms // 1000, Counter()).update(told)
+            counts.setdefault(at_ms // 1000 - 1, Counter()).update(told)
         seconds = range(first_s, first_s + RATE_SECONDS)
         nothing: Counter[str] = Counter()
         rates = {verb: [counts.get(second, nothing)[verb] for second in seconds] for verb in RATES}

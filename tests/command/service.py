@@ -96,10 +96,10 @@ class Service:
             self.process.send_signal(how)
         return self.process.wait(30)
 
-    def token(self, sub: str, scope: str) -> str:
+    def token(self, sub: str, scope: str, expires_s: int = FAR_FUTURE_S) -> str:
         """A token signed with the secret that `up` generated."""
         words = dict(line.split("=", 1) for line in (self.data_dir / "secrets.env").read_text().splitlines())
-        claims = {"sub": sub, "scope": scope, "exp": FAR_FUTURE_S}
+        claims = {"sub": sub, "scope": scope, "exp": expires_s}
         return jwt.encode(claims, words["STOCKADE_JWT_SECRET"], algorithm="HS256")
 
     def connection(self) -> http.client.HTTPConnection:

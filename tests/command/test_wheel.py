@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {f"lua/{path.name}" for path in (ROOT / "lua").glob("*.lua")}
 LOOKS = {f"lua/look/{path.name}" for path in (ROOT / "lua" / "look").glob("*.lua")}
+CONSOLE = {f"api/console/{path.name}" for path in (ROOT / "api" / "console").iterdir()}
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +30,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_carries_every_script_and_module_and_no_test(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name for name in names if name.endswith(".lua")} == SCRIPTS | LOOKS
+    assert {name for name in names if name.startswith("api/console/")} == CONSOLE
     modules = {
         path.relative_to(ROOT).as_posix() for package in ("api", "engine") for path in (ROOT / package).rglob("*.py")
     }

@@ -1,0 +1,115 @@
+// The state of each part, judged: in order, look at it, or wrong.
+
+import { byId, element, keep, say } from "./page.js";
+import { bytes, counted, duration } from "./words.js";
+
+export const FINE = "in order";
+export const LOOK = "look at it";
+export const WRONG = "wrong";
+
+const NAMES = { [FINE]: "fine", [LOOK]: "look", [WRONG]: "wrong" };
+
+/** From where on it is to be looked at, and from where on it is wrong. */
+export const LIMITS = {
+  memoryShare: [0.7, 0.9],
+  expirySeconds: [0.5, 5],
+  ledgerSeconds: [1, 10],
+  ledgerEvents: [20000, 500000],
+  snapshotSeconds: [900, 3600],
+};
+
+const judged = (number, [look, wrong]) => (number >= wrong ? WRONG : number >= look ? LOOK : FINE);
+const ORDER = [FINE, LOOK, WRONG];
+const worse = (one, other) => ORDER[Math.max(ORDER.indexOf(one), ORDER.indexOf(other))];
+
+/** One reading a part: name, value, level, and what it means where it isn't in order. */
+export function readings(overview) {
+  const { gate, keeper, redis, postgres, lag, selling } = overview;
+  return [
+    gateReading(gate),
+    keeper === null
+      ? reading("Keeper", "none leads", WRONG, "Holds end only when their stock is asked for.")
+      : reading("Keeper", keeper, FINE),
+    selling.paused ? reading("Selling", "paused", LOOK, selling.reason) : reading("Selling", "going on", FINE),
+    postgres === "ok"
+      ? reading("Postgres", "answers", FINE)
+      : reading("Postgres", postgres, WRONG, "Payments are refused until it answers."),
+    memoryReading(redis),
+    expiryReading(lag.expiry_seconds),
+    ledgerReading(lag),
+    snapshotReading(lag.snapshot_age_seconds, postgres),
+  ];
+}
+
+const reading = (name, value, level, why = "") => ({ name, value, level, why: level === FINE ? "" : why });
+
+function gateReading(gate) {
+  if (gate === "open") return reading("Gate", "open", FINE);
+  const [word, ...why] = gate.split(": ");
+  return reading("Gate", word, WRONG, why.join(": ") || "Nothing is sold.");
+}
+
+function memoryReading({ used_memory_bytes: used, max_memory_bytes: most }) {
+  if (most === 0) return reading("Redis memory", `${bytes(used)}, no limit`, FINE);
+  const level = judged(used / most, LIMITS.memoryShare);
+  const share = `${Math.floor((100 * used) / most)} % is used.`;
+  return reading("Redis memory", `${bytes(used)} of ${bytes(most)}`, level, share);
+}
+
+function expiryReading(seconds) {
+  return reading("Expiry lag", duration(seconds), judged(seconds, LIMITS.expirySeconds), "Holds end too late.");
+}
+
+function ledgerReading({ ledger_events: events, ledger_seconds: seconds }) {
+  if (events === null || seconds === null) return reading("Ledger lag", "unknown", LOOK, "Postgres can't say.");
+  const level = worse(judged(seconds, LIMITS.ledgerSeconds), judged(events, LIMITS.ledgerEvents));
+  return reading("Ledger lag", `${counted(events, "event")}, ${duration(seconds)}`, level, "Postgres is behind Redis.");
+}
+
+function snapshotReading(seconds, postgres) {
+  if (seconds !== null) {
+    const level = judged(seconds, LIMITS.snapshotSeconds);
+    return reading("Snapshot", `${duration(seconds)} old`, level, "No newer one was kept.");
+  }
+  if (postgres === "ok") return reading("Snapshot", "none yet", LOOK, "The keeper makes one by itself.");
+  return reading("Snapshot", "unknown", LOOK, "Postgres can't say.");
+}
+
+const levels = new Map();
+
+export function showStrip(found) {
+  keep(byId("strip"), found, ({ name }) => name, makeTile, updateTile);
+  const changed = found.filter(({ name, level }) => levels.get(name) !== level);
+  // At first only what needs a look is said.
+  const news = levels.size ? changed : changed.filter(({ level }) => level !== FINE);
+  for (const { name, level } of found) levels.set(name, level);
+  if (news.length) say(byId("announcement"), news.map(spoken).join(" "));
+  document.title = `${worst(found)}Stockade console`;
+}
+
+const spoken = ({ name, value, level, why }) => `${name}: ${level}, ${value}. ${why}`.trim();
+
+function worst(found) {
+  const names = (wanted) => found.filter(({ level }) => level === wanted).map(({ name }) => name).join(", ");
+  if (names(WRONG)) return `Wrong: ${names(WRONG)} – `;
+  return names(LOOK) ? `Look at: ${names(LOOK)} – ` : "";
+}
+
+function makeTile({ name }) {
+  return element(
+    "li",
+    {},
+    element("span", { class: "label" }, name),
+    element("span", { class: "value" }),
+    element("span", { class: "level" }),
+    element("span", { class: "why" }),
+  );
+}
+
+function updateTile(tile, { value, level, why }) {
+  tile.className = NAMES[level];
+  const [, valueNode, levelNode, whyNode] = tile.children;
+  say(valueNode, value);
+  say(levelNode, level);
+  say(whyNode, why);
+}
