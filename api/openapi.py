@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -32,7 +33,9 @@ IN_PATH = {
 """What a word in a path looks like."""
 
 
+@cache
 def document() -> dict[str, Any]:
+    """One document a process: all its apps give the same one, so nobody may change it."""
     marshmallow = MarshmallowPlugin(schema_name_resolver=_name)
     spec = APISpec(
         title="Stockade",

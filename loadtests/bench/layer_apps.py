@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from flask import Blueprint, Flask
 from marshmallow import Schema
@@ -15,10 +15,11 @@ from api.journal import Finished, Journal
 from api.route import Answer, Request, route
 from engine.config import from_environment
 from engine.engine import Engine, build
+from engine.replies import Claim
 from engine.reservations import Reservations
 from engine.states import State
 from engine.store import client
-from engine.values import Line, Origin, Reservation
+from engine.values import Reservation
 from loadtests.bench.trivial import ANSWER
 
 MADE_MS = 1_700_000_000_000
@@ -49,16 +50,11 @@ class Constant(Reservations):
     def __init__(self, engine: Engine) -> None:
         self.ours = engine.reservations
 
-    def reserve(
-        self,
-        origin: Origin,
-        lines: Sequence[Line],
-        hold_seconds: int,
-        idempotency_key: str = "",
-        fingerprint: str = "",
-    ) -> Reservation:
-        claim = self.ours.claim(origin, lines, hold_seconds, idempotency_key, fingerprint)
-        return Reservation(claim.id, State.RESERVED, origin.user, claim.lines, MADE_MS, MADE_MS + HOLD_MS)
+    def reserve(self, *asked: Any, **named: Any) -> Reservation:
+        return self.made(self.ours.claim(*asked, **named))
+
+    def made(self, claim: Claim) -> Reservation:
+        return Reservation(claim.id, State.RESERVED, claim.origin.user, claim.lines, MADE_MS, MADE_MS + HOLD_MS)
 
 
 class RoundTrip(Constant):
@@ -68,18 +64,11 @@ class RoundTrip(Constant):
         super().__init__(engine)
         self._coalescer, self._keys = engine.store.coalescer, engine.store.keys
 
-    def reserve(
-        self,
-        origin: Origin,
-        lines: Sequence[Line],
-        hold_seconds: int,
-        idempotency_key: str = "",
-        fingerprint: str = "",
-    ) -> Reservation:
+    def made(self, claim: Claim) -> Reservation:
         keys = (self._keys.meta, self._keys.ledger)
-        words = (origin.user, origin.actor, hold_seconds, fingerprint)
+        words = (claim.origin.user, claim.origin.actor, claim.hold_ms, claim.fingerprint)
         self._coalescer.ask(("EVAL", "return {'reserved', 1, 2}", 2, *keys, *words))
-        return super().reserve(origin, lines, hold_seconds, idempotency_key, fingerprint)
+        return super().made(claim)
 
 
 def until_schemas() -> Flask:

@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 from flask import Flask
@@ -31,7 +31,7 @@ from engine.engine import Engine, build
 from engine.errors import IdempotencyKeyReused, LinesUnavailable
 from engine.reservations import Reservations
 from engine.states import State, Verdict
-from engine.values import Line, LineVerdict, Origin, Reservation
+from engine.values import Line, LineVerdict, Reservation
 
 SCHEMA = """
 CREATE TABLE sku (
@@ -82,16 +82,9 @@ class PostgresReservations(Reservations):
         self._ours, self._url, self._own = engine.reservations, url, threading.local()
         self._open: list[Connection] = []
 
-    def reserve(
-        self,
-        origin: Origin,
-        lines: Sequence[Line],
-        hold_seconds: int,
-        idempotency_key: str = "",
-        fingerprint: str = "",
-    ) -> Reservation:
-        claim = self._ours.claim(origin, lines, hold_seconds, idempotency_key, fingerprint)
-        [line] = claim.lines
+    def reserve(self, *asked: Any, **named: Any) -> Reservation:
+        claim = self._ours.claim(*asked, **named)
+        origin, [line] = claim.origin, claim.lines
         values = {
             "id": claim.id,
             "user": origin.user,
@@ -99,15 +92,15 @@ class PostgresReservations(Reservations):
             "request_id": origin.request_id,
             "sku": line.sku,
             "quantity": line.quantity,
-            "seconds": hold_seconds,
-            "fingerprint": fingerprint,
+            "seconds": claim.hold_ms // 1000,
+            "fingerprint": claim.fingerprint,
         }
         row = None
         # If the same call comes twice at once, the other one may be first.
         with suppress(psycopg.errors.UniqueViolation):
             row = self._connection().execute(RESERVE, values).fetchone()
         replayed = row is None
-        created_ms, deadline_ms = row or self._first_answer(claim.id, fingerprint, line)
+        created_ms, deadline_ms = row or self._first_answer(claim.id, claim.fingerprint, line)
         return Reservation(claim.id, State.RESERVED, origin.user, claim.lines, created_ms, deadline_ms, replayed)
 
     def close(self) -> None:

@@ -2,16 +2,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import fakeredis
 import pytest
 import structlog
 from flask.testing import FlaskClient
 
-from api.app import create_app
+from api.app import Stockade, create_app
+from api.auth import Authenticator
+from api.route import Parts
 from engine import log
-from engine.engine import Engine
+from engine.engine import Engine, build
 from engine.store import Store
 from tests import doubles
 from tests.api.calling import Caller, bearer, token
+from tests.conftest import settings
 
 
 @pytest.fixture(autouse=True)
@@ -26,9 +30,17 @@ def no_info(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Store, "glance", doubles.glance)
 
 
+@pytest.fixture(scope="session")
+def app() -> Stockade:
+    """The routes, which take longer to make than most tests take."""
+    return create_app(build(settings(), fakeredis.FakeRedis()))
+
+
 @pytest.fixture
-def client(fake_engine: Engine) -> FlaskClient:
-    return create_app(fake_engine).test_client()
+def client(app: Stockade, fake_engine: Engine) -> FlaskClient:
+    """Calls the service with an engine, and with tokens remembered, of this test's own."""
+    app.extensions["stockade"] = app._parts = Parts(fake_engine, Authenticator(fake_engine.settings))
+    return app.test_client()
 
 
 @pytest.fixture

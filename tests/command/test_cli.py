@@ -16,11 +16,8 @@ import pytest
 from click.testing import CliRunner
 
 from engine import cli
-from engine import database as schema
 from engine.cli import main
-from engine.database import Database
 from tests.command.service import Service, fails_in_one_line, stockade
-from tests.conftest import settings
 
 HEADER = "sku,on_hand,name,limit_per_customer\n"
 
@@ -142,14 +139,13 @@ def test_a_redis_that_does_not_answer_is_one_line(run: Command, tmp_path: Path, 
     "arguments", [["verify"], ["snapshot"], ["restore"], ["restore", "--dry-run"], ["explain", "tee"]], ids=" ".join
 )
 def test_a_redis_or_a_postgres_that_does_not_answer_is_one_line(
-    run: Command, tmp_path: Path, database: str, arguments: list[str]
+    run: Command, tmp_path: Path, with_schema: str, arguments: list[str]
 ) -> None:
     (tmp_path / "redis.url").write_text("unix:///nowhere/redis.sock\n")
     assert "STOCKADE_DATABASE_URL must be set" in one_line(run(*arguments, "--data-dir", tmp_path))
     (tmp_path / "postgres.url").write_text("postgresql://nobody@/stock?host=/nowhere\n")
     assert "Postgres can't answer" in one_line(run(*arguments, "--data-dir", tmp_path))
-    (tmp_path / "postgres.url").write_text(f"{database}\n")
-    schema.migrate(Database(settings(STOCKADE_DATABASE_URL=database)))
+    (tmp_path / "postgres.url").write_text(f"{with_schema}\n")
     assert "Redis can't answer" in one_line(run(*arguments, "--data-dir", tmp_path))
 
 

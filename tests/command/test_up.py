@@ -34,13 +34,14 @@ def test_it_says_where_it_is_in_one_line_and_keeps_its_secrets(service: Service)
     assert not any(word in service.stderr for word in words.values())
 
 
-def test_it_stops_cleanly_and_its_data_survive(start: Start) -> None:
+def test_it_stops_cleanly_its_data_survive_and_each_start_certifies_them_anew(start: Start) -> None:
     first = start()
     secrets = (first.data_dir / "secrets.env").read_text()
     ops, ann = first.token("o", "ops"), first.token("ann", "customer")
     first.call("PUT", "/v1/skus/tee", {"on_hand": 5}, token=ops)
     body = {"lines": [{"sku": "tee", "quantity": 2}]}
     held = first.call("POST", "/v1/reservations", body, token=ann, key="k")
+    assert _certified(first) == ("1", [])
     everybody = family(first.process.pid)
     assert len(everybody) >= 5
     assert first.stop(signal.SIGTERM) == 0
@@ -52,6 +53,7 @@ def test_it_stops_cleanly_and_its_data_survive(start: Start) -> None:
     assert second.call("GET", held.headers["Location"], token=ann).document == held.document
     again = second.call("POST", "/v1/reservations", body, token=ann, key="k")
     assert (again.document, again.headers["Idempotent-Replayed"]) == (held.document, "true")
+    assert _certified(second) == ("2", [(2, 3)])
     everybody = family(second.process.pid)
     assert second.stop(signal.SIGINT) == 0
     wait_until_gone(everybody)
@@ -59,40 +61,18 @@ def test_it_stops_cleanly_and_its_data_survive(start: Start) -> None:
         assert "Traceback" not in running.stderr
 
 
-def test_each_start_certifies_redis_anew_which_the_ledger_has_as_an_event(start: Start) -> None:
-    epochs = []
-    for number in range(2):
-        running = start()
-        ops = running.token("o", "ops")
-        assert running.call("PUT", f"/v1/skus/tee-{number}", {"on_hand": 5}, token=ops).status == 201
-        assert running.call("GET", "/readyz").document["checks"] == READY
-        epochs.append(_meta(running, "epoch"))
-        opened = running.call("GET", "/v1/audit?op=open", token=ops).document["items"]
-        assert [(event["epoch"], event["seq"]) for event in opened] == [(2, 2)][:number]
-        assert all((event["actor"], event["reason"]) == ("keeper", "nothing is missing") for event in opened)
-        assert stockade("verify", "--data-dir", running.data_dir).returncode == 0
-        assert running.stop() == 0
-    assert epochs == ["1", "2"]
+def _certified(running: Service) -> tuple[str, list[tuple[int, int]]]:
+    """The epoch of a service that is right, and where the ledger says that a keeper opened the gate anew."""
+    assert running.call("GET", "/readyz").document["checks"] == READY
+    assert stockade("verify", "--data-dir", running.data_dir).returncode == 0
+    opened = running.call("GET", "/v1/audit?op=open", token=running.token("o", "ops")).document["items"]
+    assert all((event["actor"], event["reason"]) == ("keeper", "nothing is missing") for event in opened)
+    return _meta(running, "epoch"), [(event["epoch"], event["seq"]) for event in opened]
 
 
 def _meta(running: Service, field: str) -> str:
     where = ("--data-dir", running.data_dir)
     return stockade("redis-cli", *where, "HGET", "stk:{p0}:meta", field).stdout.strip()
-
-
-def test_killing_it_ends_its_parts_and_the_next_one_goes_on(start: Start) -> None:
-    first = start()
-    ops = first.token("o", "ops")
-    first.call("PUT", "/v1/skus/tee", {"on_hand": 5}, token=ops)
-    everybody = family(first.process.pid)
-    assert len(everybody) >= 5
-    first.stop(signal.SIGKILL)
-    # Started at once, while the parts of the first may still be ending.
-    second = start()
-    wait_until_gone(everybody)
-    assert second.call("GET", "/v1/skus/tee", token=ops).document["on_hand"] == 5
-    assert second.call("GET", "/readyz").status == 200
-    assert stockade("verify", "--data-dir", second.data_dir).returncode == 0
 
 
 def test_a_very_deep_data_directory_works(start: Start, tmp_path: Path) -> None:

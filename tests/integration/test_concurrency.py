@@ -4,7 +4,7 @@ import multiprocessing
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 
@@ -61,10 +61,19 @@ def rush_in_a_process(url: str, first: int, basket: Callable[[int], Sequence[Lin
     return outcomes
 
 
-def rush_from_processes(url: str, basket: Callable[[int], Sequence[Line]]) -> Counter[str]:
+@pytest.fixture(scope="module")
+def processes() -> Iterator[ProcessPoolExecutor]:
+    """Processes that have nothing in common but the server. Each test's clients are its own."""
     with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as pool:
-        firsts = range(0, ATTEMPTS, ATTEMPTS // PROCESSES)
-        return sum(pool.map(rush_in_a_process, [url] * PROCESSES, firsts, [basket] * PROCESSES), start=Counter[str]())
+        yield pool
+
+
+def rush_from_processes(
+    processes: ProcessPoolExecutor, url: str, basket: Callable[[int], Sequence[Line]]
+) -> Counter[str]:
+    firsts = range(0, ATTEMPTS, ATTEMPTS // PROCESSES)
+    outcomes = processes.map(rush_in_a_process, [url] * PROCESSES, firsts, [basket] * PROCESSES)
+    return sum(outcomes, start=Counter[str]())
 
 
 def race(calls: Sequence[Callable[[], object]]) -> list[str]:
@@ -91,9 +100,11 @@ def test_a_hundred_units_are_reserved_exactly_a_hundred_times_by_64_threads(engi
     books.assert_right(engine)
 
 
-def test_a_hundred_units_are_reserved_exactly_a_hundred_times_by_4_processes(engine: Engine, server: str) -> None:
+def test_a_hundred_units_are_reserved_exactly_a_hundred_times_by_4_processes(
+    engine: Engine, server: str, processes: ProcessPoolExecutor
+) -> None:
     stock(engine, "a", UNITS)
-    outcomes = rush_from_processes(server, single)
+    outcomes = rush_from_processes(processes, server, single)
     assert outcomes == {"reserved": UNITS, "lines_unavailable": ATTEMPTS - UNITS}
     assert books.counters(engine.store, "a") == (0, UNITS, 0, UNITS)
     books.assert_right(engine)
@@ -119,10 +130,12 @@ def test_overlapping_baskets_are_reserved_whole_or_not_at_all_by_64_threads(engi
     expect_whole_baskets(engine, rush(engine, range(ATTEMPTS), overlapping, THREADS))
 
 
-def test_overlapping_baskets_are_reserved_whole_or_not_at_all_by_4_processes(engine: Engine, server: str) -> None:
+def test_overlapping_baskets_are_reserved_whole_or_not_at_all_by_4_processes(
+    engine: Engine, server: str, processes: ProcessPoolExecutor
+) -> None:
     for sku in SHELF:
         stock(engine, sku, UNITS)
-    expect_whole_baskets(engine, rush_from_processes(server, overlapping))
+    expect_whole_baskets(engine, rush_from_processes(processes, server, overlapping))
 
 
 def test_50_threads_with_one_key_make_one_hold(engine: Engine) -> None:

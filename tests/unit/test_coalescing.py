@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -79,6 +81,33 @@ class Client:
         return wire.read_response()
 
 
+@dataclass(frozen=True)
+class Crowd:
+    """A call that waits for its answer, and those that were made meanwhile and go together after it."""
+
+    client: Any
+    coalescer: Coalescer
+    wire: Wire
+    under_way: Future[list[Any]]
+    later: list[Future[list[Any]]]
+
+
+@contextmanager
+def asked_together(*calls: Sequence[tuple[str, str]]) -> Iterator[Crowd]:
+    """Make the calls while another one is under way, which asks for `slow`. The wire doesn't answer until it's told to."""
+    client: Any = Client()
+    coalescer = Coalescer(client)
+    coalescer.ask(("ECHO", "first"))
+    [wire] = client.wires
+    wire.may_answer.clear()
+    with ThreadPoolExecutor(1 + len(calls)) as pool:
+        under_way = pool.submit(coalescer.ask, ("ECHO", "slow"))
+        wait_until(lambda: len(wire.sent) == 2)
+        later = [pool.submit(coalescer.ask, *call) for call in calls]
+        wait_until(lambda: len(coalescer._gathered) == len(calls))
+        yield Crowd(client, coalescer, wire, under_way, later)
+
+
 def test_a_lone_call_gets_an_answer_for_each_command() -> None:
     client: Any = Client()
     assert Coalescer(client).ask(("ECHO", "a"), ("ECHO", 2)) == ["a", "2"]
@@ -87,21 +116,12 @@ def test_a_lone_call_gets_an_answer_for_each_command() -> None:
 
 
 def test_what_is_asked_while_a_call_is_under_way_goes_together() -> None:
-    client: Any = Client()
-    coalescer = Coalescer(client)
-    coalescer.ask(("ECHO", "first"))
-    [wire] = client.wires
-    wire.may_answer.clear()
-    with ThreadPoolExecutor(6) as pool:
-        under_way = pool.submit(coalescer.ask, ("ECHO", "slow"))
-        wait_until(lambda: len(wire.sent) == 2)
-        later = [pool.submit(coalescer.ask, ("ECHO", str(number)), ("ECHO", f"{number}!")) for number in range(5)]
-        wait_until(lambda: len(coalescer._gathered) == 5)
-        wire.may_answer.set()
-        assert under_way.result() == ["slow"]
-        assert [call.result() for call in later] == [[str(number), f"{number}!"] for number in range(5)]
-    assert [len(commands) for commands in wire.sent] == [1, 1, 10]
-    assert len(client.wires) == 1
+    with asked_together(*[[("ECHO", str(number)), ("ECHO", f"{number}!")] for number in range(5)]) as crowd:
+        crowd.wire.may_answer.set()
+        assert crowd.under_way.result() == ["slow"]
+        assert [call.result() for call in crowd.later] == [[str(number), f"{number}!"] for number in range(5)]
+    assert [len(commands) for commands in crowd.wire.sent] == [1, 1, 10]
+    assert len(crowd.client.wires) == 1
 
 
 def test_a_refusal_stands_where_it_belongs_and_the_answers_after_it_too() -> None:
@@ -119,40 +139,23 @@ def test_a_lost_answer_is_asked_for_again() -> None:
 
 
 def test_when_no_answer_comes_all_who_asked_are_told_and_the_next_call_works() -> None:
-    client: Any = Client()
-    coalescer = Coalescer(client)
-    coalescer.ask(("ECHO", "first"))
-    [wire] = client.wires
-    wire.may_answer.clear()
-    with ThreadPoolExecutor(4) as pool:
-        under_way = pool.submit(coalescer.ask, ("ECHO", "slow"))
-        wait_until(lambda: len(wire.sent) == 2)
-        later = [pool.submit(coalescer.ask, ("ECHO", "x")) for _ in range(3)]
-        wait_until(lambda: len(coalescer._gathered) == 3)
-        wire.failures = [Disconnected("gone"), Disconnected("gone")]
-        wire.may_answer.set()
-        for call in [under_way, *later]:
+    with asked_together(*[[("ECHO", "x")]] * 3) as crowd:
+        crowd.wire.failures = [Disconnected("gone"), Disconnected("gone")]
+        crowd.wire.may_answer.set()
+        for call in [crowd.under_way, *crowd.later]:
             with pytest.raises(Disconnected):
                 call.result()
-    assert coalescer.ask(("ECHO", "again")) == ["again"]
+    assert crowd.coalescer.ask(("ECHO", "again")) == ["again"]
 
 
 def test_an_answer_that_cannot_be_read_fails_one_call_alone() -> None:
-    client: Any = Client()
-    coalescer = Coalescer(client)
-    coalescer.ask(("ECHO", "first"))
-    [wire] = client.wires
-    wire.may_answer.clear()
-    with ThreadPoolExecutor(4) as pool:
-        under_way = pool.submit(coalescer.ask, ("ECHO", "slow"))
-        wait_until(lambda: len(wire.sent) == 2)
-        later = [pool.submit(coalescer.ask, ("ECHO", word)) for word in ("a", "unreadable", "b")]
-        wait_until(lambda: len(coalescer._gathered) == 3)
-        wire.may_answer.set()
-        assert under_way.result() == ["slow"]
-        assert [later[0].result(), later[2].result()] == [["a"], ["b"]]
+    with asked_together(*[[("ECHO", word)] for word in ("a", "unreadable", "b")]) as crowd:
+        crowd.wire.may_answer.set()
+        before, broken, after = crowd.later
+        assert crowd.under_way.result() == ["slow"]
+        assert [before.result(), after.result()] == [["a"], ["b"]]
         with pytest.raises(UnicodeDecodeError):
-            later[1].result()
+            broken.result()
 
 
 def test_a_master_that_has_become_a_replica_is_connected_to_anew() -> None:

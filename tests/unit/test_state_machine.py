@@ -368,6 +368,12 @@ class Shopping(RuleBasedStateMachine):
         else:
             self.commit(pick, payment)
 
+    @rule(pick=picks)
+    def an_order_is_paid_twice(self, pick: int) -> None:
+        self.commit(pick, "p1")
+        self._compare()
+        self.the_provider_tells(pick, "p2", "payment.succeeded")
+
     @rule(user=users, basket=baskets, by_ms=st.sampled_from([1, 300_000, 899_999]))
     def a_hold_is_extended_later(self, user: str, basket: list[tuple[str, int]], by_ms: int) -> None:
         self.reserve(user, basket, 900)
@@ -375,7 +381,12 @@ class Shopping(RuleBasedStateMachine):
         self._compare()
         self.extend(0, False, 900)
 
-    @rule(user=users, sku=st.sampled_from("abc"), limit=st.integers(1, 3), end=st.sampled_from(["", "end", "pay"]))
+    @rule(
+        user=users,
+        sku=st.sampled_from("abc"),
+        limit=st.integers(1, 3),
+        end=st.sampled_from(["", "end", "pay", "call off"]),
+    )
     def a_limit_is_used_up(self, user: str, sku: str, limit: int, end: str) -> None:
         self._configure(sku, None, {"limit": limit})
         self.reserve(user, [(sku, limit)], 60)
@@ -384,6 +395,9 @@ class Shopping(RuleBasedStateMachine):
             self._move(60_000)
         elif end:
             self.commit(0, "p1")
+        if end == "call off":
+            self._compare()
+            self.ops_cancel(0, [])
         self.reserve(user, [(sku, 1)], 60)
 
     @rule(pick=picks, by_ms=st.sampled_from([0, 1, 300_000]), sku=st.sampled_from("abc"), units=st.integers(1, 3))
