@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -27,6 +28,7 @@ SAYS = {
     "configure": "changed",
     "pause": "selling paused",
     "resume": "selling resumed",
+    "default_hold": "the default hold is {hold}",
     "open": "the gate was opened",
 }
 
@@ -75,13 +77,32 @@ def told(event: Event) -> str:
         deadline=_time(event.deadline_ms),
         payment=event.payment_id,
         detail=event.detail or "another payment has paid for it",
+        hold=_seconds(event.detail),
     )
+    changes = _changes(event)
+    if changes and changes != event.reason:
+        what += f": {changes}"
     if event.op == "commit" and event.detail == "late":
         what += ", late: the hold had ended"
     if event.reservation_id:
         what = f"{event.reservation_id} {what}"
     because = f" ({event.reason})" if event.reason else ""
     return f"{_time(event.at_ms)}  {event.epoch}-{event.seq}  {what}{because}  by {event.actor}, request {event.request_id or '-'}"
+
+
+def _changes(event: Event) -> str:
+    """Which attributes of a SKU became what. Without an operator's reason the event's own says just that."""
+    if event.op not in ("recount", "configure") or not event.detail:
+        return ""
+    try:
+        return ", ".join(f"{name}={value}" for name, value in json.loads(event.detail))
+    except (TypeError, ValueError):
+        # Not written by a script; it is told as it stands.
+        return event.detail
+
+
+def _seconds(detail: str) -> str:
+    return f"{int(detail) // 1000} s" if detail.isdecimal() else "the deployment's own again"
 
 
 def _units(lines: tuple[Line, ...]) -> str:

@@ -78,7 +78,7 @@ class Carts:
         self._store.delete_cart(cart_id)
 
     def checkout(
-        self, cart_id: str, origin: Origin, hold_seconds: int, idempotency_key: str = "", fingerprint: str = ""
+        self, cart_id: str, origin: Origin, hold_seconds: int | None, idempotency_key: str = "", fingerprint: str = ""
     ) -> Reservation:
         """Reserve every line of the cart, or none; the cart becomes `origin.user`'s, even if that is refused.
 

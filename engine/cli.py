@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import getpass
 import json
 import os
 import re
@@ -18,35 +17,30 @@ from urllib.parse import unquote, urlparse
 import click
 from redis.exceptions import RedisError
 
+from engine import cli_levers, dry_run, log, meter, stock_file, store, up, verify
 from engine import database as postgres
-from engine import dry_run, log, meter, stock_file, store, up, verify
 from engine import keeper as keeping
 from engine.audit import told
-from engine.config import Settings, from_environment
+from engine.cli_service import data_dir_option, engine_of, json_option, operator, settings_of
+from engine.config import from_environment
 from engine.data_dir import DataDir
-from engine.engine import Engine, build
+from engine.engine import Engine
 from engine.errors import ConfigurationError, EngineError, StoreUnavailable
 from engine.ids import is_reservation_id, known_as
 from engine.limits import SKU_PATTERN
 from engine.recovery import Need, Recovered, Recovery
 from engine.snapshots import Snapshots
-from engine.values import Operation, Origin
-
-data_dir_option = click.option(
-    "--data-dir",
-    default=".stockade",
-    show_default=True,
-    envvar="STOCKADE_DATA_DIR",
-    type=click.Path(path_type=Path),
-    help="Where `stockade up` keeps its data and secrets.",
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+from engine.values import Operation
 
 
 @click.group()
 @click.version_option(package_name="stockade")
 def cli() -> None:
     """Stock reservations for flash sales."""
+
+
+for lever in cli_levers.COMMANDS:
+    cli.add_command(lever)
 
 
 @cli.command("up")
@@ -86,7 +80,7 @@ def keeper_command(metrics_port: int | None, metrics_host: str, data_dir: Path) 
     log.configure()
     if metrics_port:
         meter.serve(metrics_host, metrics_port)
-    keeping.run(_engine(data_dir, certified=True))
+    keeping.run(engine_of(data_dir, certified=True))
 
 
 @cli.command()
@@ -110,7 +104,7 @@ def token(sub: str, scope: str, ttl: int, data_dir: Path) -> None:
 @data_dir_option
 def known_as_command(user: str, data_dir: Path) -> None:
     """Print the word that stands for a user in the log, where no names are."""
-    click.echo(known_as(_settings(data_dir, secrets_required=True).id_secret, user))
+    click.echo(known_as(settings_of(data_dir, secrets_required=True).id_secret, user))
 
 
 @cli.group()
@@ -125,8 +119,8 @@ def stock() -> None:
 def stock_load(file: Path, as_json: bool, data_dir: Path) -> None:
     """Create SKUs or recount them from a CSV file: sku,on_hand[,name,limit_per_customer]."""
     rows = stock_file.read(file)
-    engine = _engine(data_dir, certified=True)
-    origin = Origin(actor=f"cli:{getpass.getuser()}")
+    engine = engine_of(data_dir, certified=True)
+    origin = operator()
     new, refused = 0, []
     for row in rows:
         try:
@@ -151,7 +145,7 @@ def stock_load(file: Path, as_json: bool, data_dir: Path) -> None:
 @data_dir_option
 def stock_show(skus: tuple[str, ...], as_json: bool, data_dir: Path) -> None:
     """Show the counters of the SKUs named, or of all."""
-    engine = _engine(data_dir)
+    engine = engine_of(data_dir)
     found = [engine.stock.get(sku) for sku in skus] if skus else _all_skus(engine)
     if as_json:
         click.echo(json.dumps([_without(dataclasses.asdict(sku), "replayed") for sku in found]))
@@ -167,7 +161,7 @@ def stock_show(skus: tuple[str, ...], as_json: bool, data_dir: Path) -> None:
 @data_dir_option
 def verify_command(as_json: bool, data_dir: Path) -> None:
     """Prove that the books are right, while sales go on; print what is off by name, and exit 1 if anything is."""
-    engine = _engine(data_dir)
+    engine = engine_of(data_dir)
     report = verify.verify(engine.store, engine.database, engine.settings.retain_ms)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(report)))
@@ -187,7 +181,7 @@ def verify_command(as_json: bool, data_dir: Path) -> None:
 @data_dir_option
 def snapshot_command(as_json: bool, data_dir: Path) -> None:
     """Keep a snapshot in Postgres now, checked against the ledger; exit 1 if they differ."""
-    engine = _engine(data_dir)
+    engine = engine_of(data_dir)
     recovery = _recovery(engine)
     snapshot = _snapshots(engine, recovery).take()
     if as_json:
@@ -214,7 +208,7 @@ def restore_command(rehearse: bool, force: bool, as_json: bool, data_dir: Path) 
     What is safe the keeper does by itself. Where Redis and the ledger contradict each other a person must decide: with
     --force Redis is made anew, and what it has that the ledger hasn't is lost.
     """
-    engine = _engine(data_dir)
+    engine = engine_of(data_dir)
     recovery = _recovery(engine)
     finding = found = recovery.compare()
     if force:
@@ -257,7 +251,7 @@ def explain_command(name: str, as_json: bool, data_dir: Path) -> None:
     """Tell the story of a reservation or a SKU, line by line, from the ledger."""
     if not (re.fullmatch(SKU_PATTERN, name) or is_reservation_id(name)):
         raise ConfigurationError("That can't be the name of a reservation or SKU")
-    audit, found = _engine(data_dir).audit, False
+    audit, found = engine_of(data_dir).audit, False
     missing = audit.catch_up()
     for event in audit.story(name):
         found = True
@@ -277,7 +271,7 @@ def redis_cli(arguments: tuple[str, ...], data_dir: Path) -> None:
     binary = shutil.which("redis-cli") or shutil.which("valkey-cli")
     if binary is None:
         raise ConfigurationError("Neither redis-cli nor valkey-cli is installed; Debian has it in redis-tools")
-    options, environment = _redis_cli_options(_settings(data_dir).redis_url)
+    options, environment = _redis_cli_options(settings_of(data_dir).redis_url)
     os.execve(binary, [binary, *options, *arguments], os.environ | environment)
 
 
@@ -301,18 +295,6 @@ def main() -> None:
 def _fail(text: str, code: int) -> None:
     click.echo("stockade: " + " ".join(text.split()), err=True)
     sys.exit(code)
-
-
-def _settings(data_dir: Path, *, secrets_required: bool = False) -> Settings:
-    environment = DataDir(data_dir).environment(os.environ)
-    if "STOCKADE_REDIS_URL" not in environment:
-        raise ConfigurationError(f"No service runs on {data_dir}; start stockade up, or set STOCKADE_REDIS_URL")
-    return from_environment(environment, secrets_required=secrets_required)
-
-
-def _engine(data_dir: Path, *, certified: bool = False) -> Engine:
-    settings = _settings(data_dir)
-    return build(settings, store.client(settings, certified=certified), watching=store.client(settings))
 
 
 def _snapshots(engine: Engine, recovery: Recovery) -> Snapshots:

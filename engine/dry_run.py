@@ -12,15 +12,17 @@ MOST_SHOWN = 1_000
 
 
 def changes(engine: Engine, recovery: Recovery, finding: Finding) -> list[str]:
-    """Each counter, reservation and limit that would become another one; before them, how many events would be given up."""
+    """Each counter, reservation, limit and lever that would become another one; before them, how many events would be given up."""
     if finding.need is Need.CERTIFY:
         return []
     recovery.projection.advance()
     seen = picture.take(engine.store, lambda epoch, after, upto: ())
     with engine.database.connect() as connection, answering():
         books = projection.live(connection, engine.store.keys.partition, list(seen.fold.records))
+        _, selling = projection.selling(connection, engine.store.keys.partition)
         given_up = _only_in_redis(connection, engine)
     found = [change.removeprefix("fold: ") for change in picture.differences(seen.fold, books)]
+    found += picture.lever_differences(seen.meta, selling)
     shown = found[:MOST_SHOWN]
     if len(found) > MOST_SHOWN:
         shown.append(f"and {len(found) - MOST_SHOWN} more")

@@ -15,6 +15,7 @@ from engine.expiry import Expiry
 from engine.ids import DerivedIds
 from engine.keys import Keys
 from engine.ledger import Ledger
+from engine.levers import Levers
 from engine.meter import Meter
 from engine.orders import Orders
 from engine.overview import Overview, gate
@@ -44,6 +45,7 @@ class Engine:
     payments: Payments
     overview: Overview
     meter: Meter
+    levers: Levers
 
     def gate(self) -> str:
         """`open`, or `closed` and why.
@@ -78,7 +80,9 @@ def build(
     expiry = Expiry(store, scripts)
     ids = DerivedIds(settings.id_secret)
     stock = Stock(store, scripts, expiry)
-    reservations = Reservations(store, scripts, records, durability, expiry, ids, settings.retain_ms, meter)
+    reservations = Reservations(
+        store, scripts, records, durability, expiry, ids, settings.retain_ms, settings.default_hold_seconds, meter
+    )
     return Engine(
         settings=settings,
         store=store,
@@ -95,4 +99,5 @@ def build(
         payments=Payments(scripts, durability, reservations),
         overview=Overview(watch, ledger, settings),
         meter=meter,
+        levers=Levers(store, records, stock, reservations),
     )

@@ -35,6 +35,10 @@ LIMITS: dict[str, int] = {"reserve": 1, "commit late": 1, "release": -1, "expire
 ENDED = frozenset({State.RELEASED, State.EXPIRED, State.FULFILLED, State.CANCELLED})
 
 
+LEVERS = ("selling_paused", "selling_reason", "default_hold_ms")
+"""Fields of meta that operators set, in the order in which open.lua takes them."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a call with an operation id was answered, as the `op` key has it."""
@@ -85,8 +89,8 @@ class Fold:
             self._count(event, counted, LIMITS[effect])
         if event.reservation_id and self._later("rsv", event.reservation_id, event.seq):
             self._record(event, counted)
-        if event.op in ("pause", "resume"):
-            self.selling = {"selling_reason": event.reason} | ({"selling_paused": "1"} if event.op == "pause" else {})
+        if event.op in ("pause", "resume", "default_hold"):
+            self._lever(event)
         if event.operation:
             self._answer(event, created)
 
@@ -132,6 +136,15 @@ class Fold:
                 self.skus[line.sku].pop(name, None)
                 if value != "":
                     self.skus[line.sku][name] = value
+
+    def _lever(self, event: Event) -> None:
+        if event.op == "default_hold":
+            changes = {"default_hold_ms": event.detail}
+        else:
+            changes = {"selling_reason": event.reason, "selling_paused": "1" if event.op == "pause" else ""}
+        kept = {name: value for name, value in self.selling.items() if name not in changes}
+        # A reason may be empty in events of earlier versions, and stands in meta all the same.
+        self.selling = kept | {name: value for name, value in changes.items() if value or name == "selling_reason"}
 
     def _count(self, event: Event, counted: str, step: int) -> None:
         skus = set(counted.split())

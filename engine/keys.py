@@ -5,7 +5,7 @@ All keys of a partition share one hash tag, so that a basket is one atomic scrip
 | key                          | type   | holds                                                                     |
 |------------------------------|--------|---------------------------------------------------------------------------|
 | `stk:{p0}:meta`              | hash   | layout, gate, gate_reason, gate_token, restoring, run_id, epoch, seq,     |
-|                              |        | full_seq, clock_ms, selling_paused, selling_reason                        |
+|                              |        | full_seq, clock_ms, selling_paused, selling_reason, default_hold_ms       |
 | `stk:{p0}:skus`              | zset   | every SKU by name, score 0                                                |
 | `stk:{p0}:sku:<sku>`         | hash   | available, reserved, allocated, on_hand, next_release_ms, name,           |
 |                              |        | limit_per_customer, sale_starts_ms, sale_ends_ms, paused                  |
@@ -24,6 +24,7 @@ All keys of a partition share one hash tag, so that a basket is one atomic scrip
 |                              |        | outside the partitions, because a cart never touches stock; 7 days        |
 
 `gate` is `open` on a server whose `run_id:master_replid` is the `run_id` in meta: then what is here was compared with the ledger in Postgres.
+`default_hold_ms` is the hold of those who ask for no time; without one, what each process was started with.
 `full_seq` is where `seq` stops as long as Postgres doesn't take events.
 `lines` is text: `sku=quantity sku=quantity`. Times are milliseconds since 1970 by the clock of Redis.
 `next_release_ms` is never later than the earliest deadline among the live holds of the SKU; it may be earlier.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.errors import StoreUnavailable
-from engine.fold import Fold, Hash
+from engine.fold import LEVERS, Fold, Hash
 from engine.states import State
 from engine.store import Store, answering
 from engine.values import Event, unpacked
@@ -188,6 +188,14 @@ def differences(redis: Fold, books: Fold, *, live_only: bool = False) -> Iterato
         for user in sorted(here.keys() | there.keys()):
             if here.get(user) != there.get(user):
                 yield f"fold: user {user} has {here.get(user, 0)} of SKU {sku} counted, the ledger says {there.get(user, 0)}"
+
+
+def lever_differences(meta: Hash, books: Hash) -> Iterator[str]:
+    """What operators have set according to Redis, otherwise than the ledger says."""
+    for name in LEVERS:
+        here, there = meta.get(name, ""), books.get(name, "")
+        if here != there:
+            yield f"levers: {name} is {here or 'not set'}, the ledger says {there or 'not set'}"
 
 
 def from_stream(store: Store) -> Events:

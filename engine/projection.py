@@ -191,7 +191,7 @@ def forget(connection: Connection, partition: str, before_ms: int) -> None:
 
 
 def selling(connection: Connection, partition: str) -> tuple[int, dict[str, str]]:
-    """The latest time in the ledger, and the global stop, as of the projections."""
+    """The latest time in the ledger, and what operators have set (`LEVERS`), as of the projections."""
     row = connection.execute(
         "SELECT clock_ms, selling FROM projection_position WHERE partition = %s", [partition]
     ).fetchone()

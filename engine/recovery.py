@@ -17,7 +17,7 @@ import psycopg
 from engine import ledger, projection
 from engine.database import Connection, Database, answering
 from engine.errors import ConfigurationError, LedgerBroken, StoreUnavailable
-from engine.fold import Answer, Hash
+from engine.fold import LEVERS, Answer, Hash
 from engine.ids import random_id
 from engine.ledger import PAGE, Position
 from engine.projection import Projection
@@ -218,7 +218,7 @@ class Recovery:
                 raise StoreUnavailable("The ledger has grown meanwhile; it is compared anew")
             clock_ms, selling = projection.selling(connection, partition)
             if finding.need is Need.CERTIFY:
-                selling = {name: meta[name] for name in ("selling_paused", "selling_reason") if name in meta}
+                selling = {name: meta[name] for name in LEVERS if name in meta}
             if reached.seq == 0:
                 ledger.begin(connection, partition, epoch)
             self._scripts.open(token, self._store.run_id(), epoch, reached, clock_ms, finding.why, selling)

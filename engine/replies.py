@@ -20,6 +20,7 @@ class Claim:
 
     `cart_id`: it's the checkout of this cart. `latest` is then the id of the cart's latest reservation, as it was read,
     and `replaces` that reservation, unless it is paid for or gone.
+    `by_default`: the buyer asked for no time; where operators have set a default, that counts, and not `hold_ms`.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Claim:
     cart_id: str = ""
     latest: str = ""
     replaces: Record | None = None
+    by_default: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,6 +143,8 @@ def refuse(reply: Reply) -> NoReturn:
             raise errors.Inconsistent(f"The counters of {sku} are below what this reservation has of it")
         case ["bad_request"]:
             raise errors.ValidationFailed({"lines": ["Quantities and times to hold are whole numbers from 1."]})
+        case ["reason_required"]:
+            raise errors.ValidationFailed({"reason": ["An operator says why."]})
         case ["invalid_transition", state]:
             raise errors.InvalidTransition(f"It is {state}; that can't follow.")
         case [status, *_]:

@@ -15,7 +15,7 @@ from engine.replies import Claim, Due, Moved, Refundable, Refused, Reserved
 from engine.scripts import Scripts
 from engine.states import State, Verdict
 from engine.store import Record, Store
-from engine.values import Line, LineVerdict, Operation, Order, Origin, Reservation, summed
+from engine.values import Lever, Line, LineVerdict, Operation, Order, Origin, Reservation, summed
 
 MOST_VAIN_ROUNDS = 5
 """How often a buyer asks again while holds are due, none of them of what he wants."""
@@ -31,6 +31,7 @@ class Reservations:
         expiry: Expiry,
         ids: DerivedIds,
         retain_ms: int,
+        default_hold_seconds: int,
         meter: Meter,
     ) -> None:
         self._store = store
@@ -40,18 +41,20 @@ class Reservations:
         self._expiry = expiry
         self._ids = ids
         self._retain_ms = retain_ms
+        self._default_hold_seconds = default_hold_seconds
         self._meter = meter
 
     def reserve(
         self,
         origin: Origin,
         lines: Sequence[Line],
-        hold_seconds: int,
+        hold_seconds: int | None,
         idempotency_key: str = "",
         fingerprint: str = "",
     ) -> Reservation:
         """Claim every line for `origin.user`, or none. Lines of one SKU are summed.
 
+        Without `hold_seconds` the default counts: that of the operators, or else the one in the settings.
         Holds in the way whose time has run out are ended first, so that stock which is due is never refused.
         With an idempotency key (and the request's fingerprint) a repeat gives the first answer.
 
@@ -93,12 +96,13 @@ class Reservations:
             raise IdempotencyKeyReused
 
     def claim(
-        self, origin: Origin, lines: Sequence[Line], hold_seconds: int, idempotency_key: str, fingerprint: str
+        self, origin: Origin, lines: Sequence[Line], hold_seconds: int | None, idempotency_key: str, fingerprint: str
     ) -> Claim:
         """What `reserve` asks for. Its id is derived from caller, user and idempotency key, if there is one."""
         words = ("reserve", origin.actor, origin.user, idempotency_key)
         reservation_id = self._ids.of(*words) if idempotency_key else random_id()
-        return Claim(reservation_id, origin, summed(lines), hold_seconds * 1000, fingerprint)
+        hold_ms = (self._default_hold_seconds if hold_seconds is None else hold_seconds) * 1000
+        return Claim(reservation_id, origin, summed(lines), hold_ms, fingerprint, by_default=hold_seconds is None)
 
     def repeated(self, claim: Claim) -> Reservation | None:
         """The first answer to this claim, if it was made before.
@@ -192,20 +196,34 @@ class Reservations:
         held = replace(_reservation(record), state=State.RESERVED, deadline_ms=extended.deadline_ms)
         return replace(held, replayed=extended.replayed)
 
-    def release(self, reservation_id: str, origin: Origin, reason: str = "", *, anybody: bool = False) -> Reservation:
+    def release(
+        self,
+        reservation_id: str,
+        origin: Origin,
+        reason: str = "",
+        *,
+        anybody: bool = False,
+        lever: Lever = Lever.NONE,
+    ) -> Reservation:
         """Give `origin.user`'s hold back (or `anybody`'s). Repeatable: a hold that ended stays as it ended.
+
+        After a dry run it is still `reserved`, or `expired` if it is due, though nobody has ended it yet.
 
         Raises:
             AlreadyCommitted: it is paid for.
+            ValidationFailed: an operator gives no reason.
         """
-        record = self._owned(self._records.at_hand(reservation_id), None if anybody else origin.user)
-        state = self._scripts.release(record, origin, reason)
+        find = self._records.find if lever is Lever.DRY_RUN else self._records.at_hand
+        record = self._owned(find(reservation_id), None if anybody else origin.user)
+        state = self._scripts.release(record, origin, reason, lever)
         while isinstance(state, Due):
+            if lever is Lever.DRY_RUN:
+                return replace(_reservation(record), state=State.EXPIRED)
             if {"inconsistent", "wrong_keys"} & set(
                 self._scripts.expire([(record.id, record.skus)], Origin(ACTOR, origin.request_id))
             ):
                 raise Inconsistent("The hold is due, but its counters are below what it has")
-            state = self._scripts.release(record, origin, reason)
+            state = self._scripts.release(record, origin, reason, lever)
         return replace(_reservation(record), state=state)
 
     def commit(self, reservation_id: str, origin: Origin, payment_id: str, operation: Operation) -> Order:

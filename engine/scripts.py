@@ -16,9 +16,10 @@ from redis.exceptions import NoScriptError, ReadOnlyError
 
 from engine import errors
 from engine.config import Settings
+from engine.fold import LEVERS
 from engine.keys import LAYOUT
 from engine.ledger import Position
-from engine.limits import MOST_LINES, MOST_ON_HAND
+from engine.limits import MAX_HOLD_SECONDS, MOST_LINES, MOST_ON_HAND
 from engine.meter import Meter, outcome
 from engine.replies import (
     Claim,
@@ -43,7 +44,7 @@ from engine.replies import (
 from engine.restoring import Call, Restoring, Words
 from engine.states import State
 from engine.store import Record, Store, answering, sku_from
-from engine.values import Line, Operation, Order, Origin, Sku, unpacked
+from engine.values import Lever, Line, Operation, Order, Origin, Sku, unpacked
 
 
 class Scripts:
@@ -76,7 +77,7 @@ class Scripts:
             StoreUnavailable: somebody else has taken over, or Redis has events after `reached`.
         """
         arguments: Words = [LAYOUT, token, run_id, epoch, reached.seq, reached.chain, clock_ms, "keeper", reason]
-        arguments += [selling.get("selling_paused", ""), selling.get("selling_reason", "")]
+        arguments += [selling.get(name, "") for name in LEVERS]
         done(self._run("open", [self._keys.meta, self._keys.ledger], arguments), "opened")
 
     def restore(self, token: str, pipelined: int) -> Restoring:
@@ -112,6 +113,7 @@ class Scripts:
             keys += self._keys.skus_and_buyers(claim.replaces.skus)
         arguments: Words = [claim.id, origin.user, origin.actor, origin.request_id, claim.hold_ms, claim.fingerprint]
         arguments += [claim.cart_id, claim.replaces.id if claim.replaces else claim.latest, self._settings.retain_ms]
+        arguments.append(int(not claim.by_default))
         arguments += [value for line in claim.lines for value in (line.sku, line.quantity)]
         return keys, arguments
 
@@ -134,13 +136,15 @@ class Scripts:
             case reply:
                 refuse(reply)
 
-    def release(self, record: Record, origin: Origin, reason: str) -> State | Due:
+    def release(self, record: Record, origin: Origin, reason: str, lever: Lever) -> State | Due:
+        """Returns: the hold's state then; that is still `reserved` after a dry run which found nothing in the way."""
         keys = self._hold_keys(record.id, record.skus)
-        match self._run(
-            "release", keys, [record.id, origin.actor, origin.request_id, reason, self._settings.retain_ms]
-        ):
+        arguments: Words = [record.id, origin.actor, origin.request_id, reason, self._settings.retain_ms, lever]
+        match self._run("release", keys, arguments):
             case ["released"]:
                 return State.RELEASED
+            case ["would_release"]:
+                return State.RESERVED
             case ["ended", state]:
                 return State(state)
             case ["due", now_ms]:
@@ -246,9 +250,16 @@ class Scripts:
                 refuse(reply)
 
     def configure(
-        self, sku: str, on_hand: int | None, attributes: dict[str, str], origin: Origin, operation: Operation
+        self,
+        sku: str,
+        on_hand: int | None,
+        attributes: dict[str, str],
+        origin: Origin,
+        operation: Operation,
+        reason: str,
+        lever: Lever,
     ) -> tuple[Sku, bool]:
-        """Returns: the SKU, and whether it is new. An empty attribute is cleared."""
+        """Returns: the SKU, as it would become after a dry run, and whether it is new. An empty attribute is cleared."""
         keys = [
             self._keys.meta,
             self._keys.ledger,
@@ -257,11 +268,13 @@ class Scripts:
             self._keys.skus,
         ]
         arguments: Words = [sku, "" if on_hand is None else on_hand, origin.actor, origin.request_id]
-        arguments += [operation.fingerprint, self._settings.retain_ms]
+        arguments += [operation.fingerprint, self._settings.retain_ms, reason, lever]
         arguments += [word for pair in attributes.items() for word in pair]
         match self._run("configure", keys, arguments):
-            case ["created" | "changed" as status, *values]:
-                return sku_from(sku, fields_of(values)), status == "created"
+            case ["created" | "would_create", *values]:
+                return sku_from(sku, fields_of(values)), True
+            case ["changed" | "would_change", *values]:
+                return sku_from(sku, fields_of(values)), False
             case ["replayed", status, *values]:
                 return sku_from(sku, fields_of(values)), status == "created"
             case ["stock_below_claims", claims]:
@@ -273,12 +286,25 @@ class Scripts:
             case reply:
                 refuse(reply)
 
-    def selling(self, paused: bool, reason: str, origin: Origin) -> None:
-        reply = self._run(
-            "selling", [self._keys.meta, self._keys.ledger], [int(paused), reason, origin.actor, origin.request_id]
-        )
-        if reply != ["set"]:
+    def selling(self, paused: bool, reason: str, origin: Origin, lever: Lever) -> None:
+        keys = [self._keys.meta, self._keys.ledger]
+        reply = self._run("selling", keys, [int(paused), reason, origin.actor, origin.request_id, lever])
+        if reply not in (["set"], ["would_set"]):
             refuse(reply)
+
+    def default_hold(self, hold_ms: int | None, reason: str, origin: Origin, lever: Lever) -> None:
+        """None clears it."""
+        keys, words = [self._keys.meta, self._keys.ledger], "" if hold_ms is None else hold_ms
+        match self._run("default_hold", keys, [words, reason, origin.actor, origin.request_id, lever]):
+            case ["set" | "would_set"]:
+                return
+            case ["bad_request"]:
+                most = MAX_HOLD_SECONDS
+                raise errors.ValidationFailed(
+                    {"default_hold": [f"Must be a whole number of seconds from 1 to {most}."]}
+                )
+            case reply:
+                refuse(reply)
 
     def refund(self, order_id: str, origin: Origin, payment_id: str) -> Noted:
         """Put on record that a payment must be given back, because another one has paid for the order.

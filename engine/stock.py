@@ -11,7 +11,7 @@ from engine.scripts import Scripts
 from engine.states import Availability
 from engine.store import Stock as StockRead
 from engine.store import Store
-from engine.values import Operation, Origin, Selling, Sku, SkuAvailability
+from engine.values import Lever, Operation, Origin, Selling, Sku, SkuAvailability
 
 MOST_VAIN_ROUNDS = 2
 """How often stock is read again while holds are due, none of them of these SKUs."""
@@ -24,25 +24,33 @@ class Stock:
         self._expiry = expiry
 
     def configure(
-        self, sku: str, on_hand: int | None, attributes: dict[str, str], origin: Origin, operation: Operation
+        self,
+        sku: str,
+        on_hand: int | None,
+        attributes: dict[str, str],
+        origin: Origin,
+        operation: Operation,
+        reason: str = "",
+        lever: Lever = Lever.NONE,
     ) -> tuple[Sku, bool]:
         """Create a SKU or change it, all that is asked for or nothing.
 
         `on_hand` on a known SKU is a recount: available becomes what is left of it beside reserved and allocated.
         `attributes` are fields of the SKU's hash; an empty one is cleared.
 
-        Returns: the SKU, and whether it is new.
+        Returns: the SKU, as it would become after a dry run, and whether it is new.
 
         Raises:
             StockBelowClaims: `on_hand` is below reserved + allocated.
-            ValidationFailed: the sale would end before it starts.
+            ValidationFailed: the sale would end before it starts, or an operator gives no reason.
         """
         call = once(operation)
         while True:
             try:
-                return self._scripts.configure(sku, on_hand, attributes, origin, call)
+                return self._scripts.configure(sku, on_hand, attributes, origin, call, reason, lever)
             except StockBelowClaims:
-                if not self._settled(sku, origin):
+                # A dry run ends no hold, not even one that is due.
+                if lever is Lever.DRY_RUN or not self._settled(sku, origin):
                     raise
 
     def adjust(self, sku: str, delta: int, origin: Origin, reason: str, operation: Operation) -> Sku:
@@ -96,10 +104,27 @@ class Stock:
         meta = self._store.meta()
         return Selling("selling_paused" in meta, meta.get("selling_reason", ""))
 
-    def set_selling(self, paused: bool, reason: str, origin: Origin) -> Selling:
-        """The global stop: while it's on nothing can be reserved; holds can still be paid for."""
-        self._scripts.selling(paused, reason, origin)
+    def set_selling(self, paused: bool, reason: str, origin: Origin, lever: Lever = Lever.DO) -> Selling:
+        """The global stop: while it's on nothing can be reserved; holds can still be paid for.
+
+        Raises:
+            ValidationFailed: there is no reason.
+        """
+        self._scripts.selling(paused, reason, origin, lever)
         return Selling(paused, reason)
+
+    def default_hold_ms(self) -> int | None:
+        """What operators have set for those who ask for no time; None: each process's own setting counts."""
+        found = self._store.meta().get("default_hold_ms")
+        return int(found) if found else None
+
+    def set_default_hold(self, seconds: int | None, reason: str, origin: Origin, lever: Lever = Lever.DO) -> None:
+        """None clears it. Live holds keep their time.
+
+        Raises:
+            ValidationFailed: it isn't from 1 to 900 s, or there is no reason.
+        """
+        self._scripts.default_hold(None if seconds is None else seconds * 1000, reason, origin, lever)
 
 
 def _overdue(read: StockRead) -> list[str]:

@@ -259,6 +259,16 @@ class Store:
         [fields] = self._ask(("HGETALL", self.keys.reservation(reservation_id)))
         return Record(reservation_id, fields) if fields else None
 
+    def records(self, reservation_ids: Sequence[str]) -> list[Record]:
+        """Those that are there."""
+        hashes = self._ask(*[("HGETALL", self.keys.reservation(name)) for name in reservation_ids])
+        return [Record(name, fields) for name, fields in zip(reservation_ids, hashes, strict=True) if fields]
+
+    def live(self) -> int:
+        """How many holds live."""
+        [count] = self._ask(("ZCARD", self.keys.deadlines))
+        return int(count)
+
     def sku(self, sku: str) -> Sku | None:
         with answering():
             fields = self.redis.hgetall(self.keys.sku(sku))

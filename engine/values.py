@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from engine.states import ORDER_STATE, Availability, State, Verdict
 
@@ -47,6 +48,14 @@ class Operation:
 
     id: str = "none"
     fingerprint: str = ""
+
+
+class Lever(StrEnum):
+    """Whose call it is: the service's own, or an operator's, who must give a reason. A dry run checks all and writes nothing."""
+
+    NONE = ""
+    DO = "do"
+    DRY_RUN = "dry_run"
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ def _folded(
         # Redis may keep the record of one that ended long ago, when somebody came back to it.
         fold.records |= {name: record} if (record := ledger.record(connection, partition, name)) else {}
     yield from picture.differences(seen.fold, fold)
+    yield from picture.lever_differences(seen.meta, fold.selling)
     yield from _projected(connection, partition, fold, end)
 
 
@@ -116,8 +117,11 @@ def _projected(connection: Connection, partition: str, fold: Fold, at: Position)
         for page in ledger.events(connection, partition, at, ledger.at(connection, partition, epoch, seq)):
             fold.apply_all(page)
         books = projection.live(connection, partition, [])
+        _, selling = projection.selling(connection, partition)
     for difference in picture.differences(books, fold, live_only=True):
         yield f"projection: {difference.replace('fold: ', '', 1)}"
+    for difference in picture.lever_differences(selling, fold.selling):
+        yield f"projection: {difference.replace('levers: ', '', 1)}"
 
 
 def _compared(connection: Connection, store: Store) -> Iterator[str]:

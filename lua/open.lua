@@ -11,6 +11,7 @@
 -- ARGV[7] clock_ms     the latest time in the ledger
 -- ARGV[8] actor  ARGV[9] reason  how it came to be closed and what was done
 -- ARGV[10] paused  ARGV[11] selling_reason   the global stop as the ledger has it; '' and '' if it isn't on
+-- ARGV[12] default_hold_ms   as the ledger has it; '' if none is set
 -- Returns, in order of precedence:
 --   {'layout_unknown', layout}         written by another version; nothing changed
 --   {'taken_over'}                     the gate was closed by somebody else since, or is open; nothing changed
@@ -19,10 +20,11 @@
 -- Writes: meta, ledger
 -- Emits: open, unless there is no event yet. Its detail is the chain that it goes on from, so that nothing else can
 --   be put behind the ledger by mistake.
--- By hand: redis-cli --eval lua/open.lua 'stk:{p0}:meta' 'stk:{p0}:ledger' , 1 ACTOR RUN 1 0 '' 0 ACTOR REASON '' ''
+-- By hand: redis-cli --eval lua/open.lua 'stk:{p0}:meta' 'stk:{p0}:ledger' , 1 ACTOR RUN 1 0 '' 0 ACTOR REASON '' '' ''
 
 local meta_key, ledger_key, layout, token, run_id, epoch = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local seq, chain, actor, reason, paused, selling_reason = tonumber(ARGV[5]), ARGV[6], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+local default_hold_ms = ARGV[12]
 
 local meta = redis.call('HMGET', meta_key, 'layout', 'gate', 'gate_token', 'seq', 'clock_ms')
 if meta[1] and meta[1] ~= layout then return {'layout_unknown', meta[1]} end
@@ -43,4 +45,5 @@ redis.call('HSET', meta_key, 'layout', layout, 'gate', 'open', 'run_id', run_id,
 redis.call('HDEL', meta_key, 'gate_reason', 'gate_token', 'restoring', 'full_seq')
 if paused ~= '' then redis.call('HSET', meta_key, 'selling_paused', 1) else redis.call('HDEL', meta_key, 'selling_paused') end
 redis.call('HSET', meta_key, 'selling_reason', selling_reason)
+if default_hold_ms ~= '' then redis.call('HSET', meta_key, 'default_hold_ms', default_hold_ms) else redis.call('HDEL', meta_key, 'default_hold_ms') end
 return {'opened', tonumber(epoch), seq}

@@ -1,4 +1,4 @@
--- release: the buyer walks away; a live hold's units return to available at once.
+-- release: the buyer walks away, or an operator ends it; a live hold's units return to available at once.
 --
 -- KEYS[1] meta         hash    gate, epoch, seq, clock_ms
 -- KEYS[2] ledger       stream  one event per change, entry id <epoch>-<seq>
@@ -9,26 +9,32 @@
 -- KEYS[7], [9] ... buyers  hash  user -> units held and bought, where a limit is set
 -- ARGV[1] id  ARGV[2] actor  ARGV[3] request_id  ARGV[4] reason
 -- ARGV[5] retain_ms    milliseconds to keep the record after its end
+-- ARGV[6] lever        '' for a buyer's own; of an operator do, or dry_run: check everything, write nothing
 -- Returns, in order of precedence:
 --   {'closed'}
+--   {'reason_required'}                an operator says why
+--   {'bad_request'}                    a lever that is none of these
 --   {'not_found'}
 --   {'already_committed'}
 --   {'ended', state}                   it was released or expired before; nothing written
 --   {'due', now_ms}                    its time has run out: expire it instead; nothing written
 --   {'wrong_keys'}
 --   {'inconsistent', sku}              reserved is less than the hold; nothing written
+--   {'would_release'}                  a dry run
 --   {'released'}
 -- Writes: ledger, meta, sku, buyers, reservation, lease, deadlines
 -- Emits: release
--- By hand: redis-cli --eval lua/release.lua 'stk:{p0}:meta' 'stk:{p0}:ledger' 'stk:{p0}:deadlines' 'stk:{p0}:rsv:ID' 'stk:{p0}:lease:ID' 'stk:{p0}:sku:SKU' 'stk:{p0}:buyers:SKU' , ID ACTOR REQUEST REASON 86400000
+-- By hand: redis-cli --eval lua/release.lua 'stk:{p0}:meta' 'stk:{p0}:ledger' 'stk:{p0}:deadlines' 'stk:{p0}:rsv:ID' 'stk:{p0}:lease:ID' 'stk:{p0}:sku:SKU' 'stk:{p0}:buyers:SKU' , ID ACTOR REQUEST REASON 86400000 do
 
 local meta_key, ledger_key, deadlines_key, reservation_key, lease_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local id, actor, request_id, reason, retain_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local id, actor, request_id, reason, retain_ms, lever = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
 local meta = redis.call('HMGET', meta_key, 'gate', 'epoch', 'seq', 'clock_ms')
 if meta[1] ~= 'open' then return {'closed'} end
 local time = redis.call('TIME')
 local now_ms = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(meta[4]))
+if lever ~= '' and not string.find(reason or '', '%S') then return {'reason_required'} end
+if lever ~= '' and lever ~= 'do' and lever ~= 'dry_run' then return {'bad_request'} end
 
 local record = redis.call('HMGET', reservation_key, 'state', 'user', 'lines', 'deadline_ms', 'counted', 'payment_id')
 if not record[1] then return {'not_found'} end
@@ -45,6 +51,7 @@ for sku, quantity in string.gmatch(record[3], '([^ =]+)=(%d+)') do
     quantity = quantity, buyers_key = string.find(' ' .. (record[5] or '') .. ' ', ' ' .. sku .. ' ', 1, true) and KEYS[at + 1]}
 end
 local seq = string.format('%d', meta[3] + 1)
+if lever == 'dry_run' then return {'would_release'} end
 
 -- Nothing below this line can refuse.
 redis.call('XADD', ledger_key, meta[2] .. '-' .. seq, 'op', 'release', 'at_ms', now_ms, 'actor', actor, 'user', record[2],

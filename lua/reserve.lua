@@ -1,7 +1,7 @@
 -- reserve: claim stock for one checkout, every line or none. The second checkout of a cart replaces the cart's live
 -- hold in the same step: its units count as free, its start is kept for the cap, and if the new one can't be had it stands.
 --
--- KEYS[1] meta         hash    gate, epoch, seq, clock_ms, selling_paused, full_seq
+-- KEYS[1] meta         hash    gate, epoch, seq, clock_ms, selling_paused, default_hold_ms, full_seq
 -- KEYS[2] ledger       stream  one event per change, entry id <epoch>-<seq>
 -- KEYS[3] deadlines    zset    reservation id -> deadline_ms, live holds only
 -- KEYS[4] reservation  hash    the hold; if it is there already, this call is a repeat
@@ -17,7 +17,8 @@
 -- ARGV[7] cart         its id; '' without one
 -- ARGV[8] replaces     what the caller read from checkout; '' if nothing
 -- ARGV[9] retain_ms    milliseconds to keep the record of a replaced hold, and checkout
--- ARGV[10], [12] ... sku  ARGV[11], [13] ... quantity  units; lines of one SKU are summed
+-- ARGV[10] asked       1 if the buyer asked for hold_ms; 0 if it is the default, before which default_hold_ms counts
+-- ARGV[11], [13] ... sku  ARGV[12], [14] ... quantity  units; lines of one SKU are summed
 -- Returns, in order of precedence:
 --   {'closed'}                       also when as many events as allowed wait for Postgres
 --   {'bad_request'}                  a hold_ms or quantity that is no whole number from 1
@@ -31,24 +32,25 @@
 --   {'reserved', created_ms, deadline_ms}
 -- Writes: ledger, meta, sku, buyers, reservation, lease, deadlines, checkout
 -- Emits: reserve, and before it release (reason 'replaced') of the hold that it replaces
--- By hand: redis-cli --eval lua/reserve.lua 'stk:{p0}:meta' 'stk:{p0}:ledger' 'stk:{p0}:deadlines' 'stk:{p0}:rsv:ID' 'stk:{p0}:lease:ID' 'stk:{p0}:sku:SKU' 'stk:{p0}:buyers:SKU' , ID USER ACTOR REQUEST 900000 '' '' '' 0 SKU 2
+-- By hand: redis-cli --eval lua/reserve.lua 'stk:{p0}:meta' 'stk:{p0}:ledger' 'stk:{p0}:deadlines' 'stk:{p0}:rsv:ID' 'stk:{p0}:lease:ID' 'stk:{p0}:sku:SKU' 'stk:{p0}:buyers:SKU' , ID USER ACTOR REQUEST 900000 '' '' '' 0 1 SKU 2
 
 local meta_key, ledger_key, deadlines_key, reservation_key, lease_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id, user, actor, request_id, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[6]
-local hold_ms, cart, replaces, retain_ms = math.min(tonumber(ARGV[5]), 900000), ARGV[7], ARGV[8], ARGV[9]
+local cart, replaces, retain_ms, asked = ARGV[7], ARGV[8], ARGV[9], ARGV[10] == '1'
 
-local meta = redis.call('HMGET', meta_key, 'gate', 'epoch', 'seq', 'clock_ms', 'selling_paused', 'full_seq')
+local meta = redis.call('HMGET', meta_key, 'gate', 'epoch', 'seq', 'clock_ms', 'selling_paused', 'default_hold_ms', 'full_seq')
 if meta[1] ~= 'open' then return {'closed'} end
 local time = redis.call('TIME')
 local now_ms = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(meta[4]))
-if tonumber(meta[3]) >= tonumber(meta[6] or math.huge) then return {'closed'} end
+if tonumber(meta[3]) >= tonumber(meta[7] or math.huge) then return {'closed'} end
 
+local hold_ms = math.min(not asked and tonumber(meta[6] or '') or tonumber(ARGV[5]), 900000)
 local lines, line_of = {}, {}
-local sound = hold_ms >= 1 and hold_ms % 1 == 0 and #ARGV >= 11
-for i = 10, #ARGV, 2 do
+local sound = hold_ms >= 1 and hold_ms % 1 == 0 and #ARGV >= 12
+for i = 11, #ARGV, 2 do
   local quantity = tonumber(ARGV[i + 1]) or 0
   sound = sound and quantity >= 1 and quantity % 1 == 0
-  local line = line_of[ARGV[i]] or {sku = ARGV[i], quantity = 0, sku_key = KEYS[i - 4], buyers_key = KEYS[i - 3]}
+  local line = line_of[ARGV[i]] or {sku = ARGV[i], quantity = 0, sku_key = KEYS[i - 5], buyers_key = KEYS[i - 4]}
   if not line_of[ARGV[i]] then lines[#lines + 1], line_of[ARGV[i]] = line, line end
   line.quantity = line.quantity + quantity
 end
@@ -59,7 +61,7 @@ if known[1] and (known[4] or '') ~= fingerprint then return {'idempotency_key_re
 if known[1] then return {'replayed', tonumber(known[1]), tonumber(known[3] or known[2])} end
 
 -- What the replaced hold gives up, by SKU. A hold that is dead or due gives up nothing.
-local old, given_up, checkout_at = {}, {}, #ARGV - 3
+local old, given_up, checkout_at = {}, {}, #ARGV - 4
 local checkout_key, old_key, old_lease_key = KEYS[checkout_at], KEYS[checkout_at + 1], KEYS[checkout_at + 2]
 if cart ~= '' and (redis.call('GET', checkout_key) or '') ~= replaces then return {'moved'} end
 if replaces ~= '' and old_key then

@@ -84,6 +84,7 @@ class Shop:
     bought: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Units that a user holds and bought of a SKU while it had a limit."""
     stopped: bool = False
+    default_hold_ms: int = LONGEST_MS
 
     def move_time(self, by_ms: int) -> None:
         self.now_ms += by_ms
@@ -129,7 +130,8 @@ class Shop:
 
     # Reservations
 
-    def reserve(self, user: str, basket: Basket, hold_ms: int, cart: int | None = None) -> int:
+    def reserve(self, user: str, basket: Basket, hold_ms: int | None, cart: int | None = None) -> int:
+        """`hold_ms` is None for those who ask for no time."""
         latest = None if cart is None else self.carts[cart].latest
         old = None if latest is None or self.holds[latest].state != "reserved" else self.holds[latest]
         verdicts = [self._judge(sku, units, user, old) for sku, units in basket.items()]
@@ -139,7 +141,7 @@ class Shop:
             self._put_back(old, "released")
         created_ms = old.created_ms if old else self.now_ms
         limited = {sku for sku in basket if self.shelves[sku].limit is not None}
-        deadline_ms = min(self.now_ms + hold_ms, created_ms + LONGEST_MS)
+        deadline_ms = min(self.now_ms + (hold_ms or self.default_hold_ms), created_ms + LONGEST_MS)
         self.holds.append(Hold(user, dict(basket), created_ms, deadline_ms, limited, cart))
         for sku, units in basket.items():
             self.shelves[sku].available -= units
@@ -251,7 +253,7 @@ class Shop:
             lines[sku] = (units, *self.availability(sku), line.verdict == "ok")
         return lines
 
-    def check_out(self, cart: int, user: str, hold_ms: int) -> int:
+    def check_out(self, cart: int, user: str, hold_ms: int | None) -> int:
         found = self._cart(cart, user)
         if not found.wanted:
             raise Refused("empty_cart")

@@ -118,10 +118,11 @@ def order_keys(order_id: str, operation: str) -> list[str]:
 
 
 def reserve(
-    lines: str, reservation_id: str = "r1", user: str = "ann", hold_ms: int = 900_000, request: str = ""
+    lines: str, reservation_id: str = "r1", user: str = "ann", hold_ms: int = 900_000, request: str = "", asked: int = 1
 ) -> Call:
     keys = hold_keys(reservation_id) + KEYS.skus_and_buyers(skus_of(lines))
-    return Call("reserve", keys, [reservation_id, user, user, "q", hold_ms, request, "", "", DAY_MS, *words_of(lines)])
+    fixed: list[str | int] = [reservation_id, user, user, "q", hold_ms, request, "", "", DAY_MS, asked]
+    return Call("reserve", keys, [*fixed, *words_of(lines)])
 
 
 def check_out(lines: str, reservation_id: str, latest: str = "", replaced: str | None = None, **more: Any) -> Call:
@@ -155,9 +156,9 @@ def extend(lines: str = "a=2", reservation_id: str = "r1", hold_ms: int = 300_00
     return Call("extend", keys, [reservation_id, "ann", "q", hold_ms, request, DAY_MS])
 
 
-def release(lines: str = "a=2", reservation_id: str = "r1") -> Call:
+def release(lines: str = "a=2", reservation_id: str = "r1", reason: str = "left", lever: str = "") -> Call:
     keys = hold_keys(reservation_id) + KEYS.skus_and_buyers(skus_of(lines))
-    return Call("release", keys, [reservation_id, "ann", "q", "left", DAY_MS])
+    return Call("release", keys, [reservation_id, "ann", "q", reason, DAY_MS, lever])
 
 
 def expire(lines: str = "a=2", reservation_id: str = "r1") -> Call:
@@ -188,14 +189,24 @@ def adjust(delta: int, sku: str = "a", operation: str = "o", request: str = "f",
 
 
 def configure(
-    on_hand: int | str, *attributes: str | int, sku: str = "a", operation: str = "o", request: str = "f"
+    on_hand: int | str,
+    *attributes: str | int,
+    sku: str = "a",
+    operation: str = "o",
+    request: str = "f",
+    reason: str = "",
+    lever: str = "",
 ) -> Call:
     keys = [KEYS.meta, KEYS.ledger, KEYS.sku(sku), KEYS.operation(operation), KEYS.skus]
-    return Call("configure", keys, [sku, on_hand, "ops", "q", request, DAY_MS, *attributes])
+    return Call("configure", keys, [sku, on_hand, "ops", "q", request, DAY_MS, reason, lever, *attributes])
 
 
-def selling(paused: int, reason: str = "fire") -> Call:
-    return Call("selling", [KEYS.meta, KEYS.ledger], [paused, reason, "ops", "q"])
+def selling(paused: int, reason: str = "fire", lever: str = "do") -> Call:
+    return Call("selling", [KEYS.meta, KEYS.ledger], [paused, reason, "ops", "q", lever])
+
+
+def default_hold(hold_ms: int | str, reason: str = "a rush", lever: str = "do") -> Call:
+    return Call("default_hold", [KEYS.meta, KEYS.ledger], [hold_ms, reason, "ops", "q", lever])
 
 
 def close(restoring: int = 0, token: str = "t", layout: int = 1) -> Call:
@@ -210,8 +221,10 @@ def open_store(
     layout: int = 1,
     clock_ms: int = 0,
     selling: tuple[str, str] = ("", ""),
+    default_hold_ms: int | str = "",
 ) -> Call:
     arguments: list[str | int] = [layout, token, "run", epoch, seq, chain, clock_ms, "keeper", "why", *selling]
+    arguments.append(default_hold_ms)
     return Call("open", [KEYS.meta, KEYS.ledger], arguments)
 
 
@@ -781,6 +794,28 @@ RELEASE = [
         release("a=2 b=1"),
         ["inconsistent", "b"],
     ),
+    Row("an operator's release without a reason", HELD, release(reason=" ", lever="do"), ["reason_required"]),
+    Row(
+        "an operator's release of an order without a reason", PAID, release(reason="", lever="do"), ["reason_required"]
+    ),
+    Row("release with a lever that is misspelled", HELD, release(lever="dry-run"), ["bad_request"]),
+    Row("an operator's release is closed", (*HELD, CLOSED), release(reason="", lever="do"), ["closed"]),
+    Row("an operator's release of an order", PAID, release(lever="dry_run"), ["already_committed"]),
+    Row("an operator's release of what is due", DUE, release(lever="dry_run"), ["due", ANY]),
+    Row(
+        "a dry run of a release sees counters that are too low",
+        (*HELD, TOO_FEW_RESERVED),
+        release(lever="dry_run"),
+        ["inconsistent", "a"],
+    ),
+    Row("a dry run of a release", LIMITED, release(lever="dry_run"), ["would_release"]),
+    Row(
+        "an operator's release",
+        LIMITED,
+        release(reason="a bot", lever="do"),
+        ["released"],
+        End({"a": (5, 0, 0, 5)}, {"r1": "released"}, {"a": {}}, events=(("release", "a=2", "", "a", ""),)),
+    ),
     Row(
         "release gives everything back",
         LIMITED,
@@ -1162,6 +1197,42 @@ CONFIGURE = [
         ["sale_ends_before_it_starts"],
     ),
     Row("configure what is so already", (stock(5, "name", "A"),), configure(5, "name", "A"), ["changed", ...]),
+    Row("an operator's recount without a reason", HELD, configure(9, lever="do"), ["reason_required"]),
+    Row("a recount with a lever that is misspelled", HELD, configure(9, reason="x", lever="dryrun"), ["bad_request"]),
+    Row("an operator's recount is closed", (*HELD, CLOSED), configure(9, lever="do"), ["closed"]),
+    Row(
+        "an operator's call is replayed, and so is its dry run",
+        (configure(5, reason="x", lever="do"),),
+        configure(5, reason="x", lever="dry_run"),
+        ["replayed", "created", ...],
+    ),
+    Row("a dry run below what is claimed", HELD, configure(1, reason="x", lever="dry_run"), ["stock_below_claims", 2]),
+    Row(
+        "a dry run of what is so already",
+        (stock(5, "name", "A"),),
+        configure(5, "name", "A", reason="x", lever="dry_run"),
+        ["changed", ...],
+    ),
+    Row("a dry run of a new SKU", (), configure(5, "name", "A", reason="x", lever="dry_run"), ["would_create", ...]),
+    Row("a dry run of a recount", HELD, configure(9, reason="x", lever="dry_run"), ["would_change", ...]),
+    Row(
+        "a dry run of a pause",
+        (stock(5),),
+        configure("", "paused", 1, reason="x", lever="dry_run"),
+        ["would_change", ...],
+    ),
+    Row(
+        "an operator's pause of a SKU",
+        HELD,
+        configure("", "paused", 1, reason="wrong price", lever="do"),
+        ["changed", ...],
+        End(
+            {"a": (3, 2, 0, 5)},
+            {"r1": "reserved"},
+            fields={KEYS.sku("a"): {"paused": "1"}},
+            events=(("configure", "a=0", '[["paused","1"]]', "", "o f"),),
+        ),
+    ),
     Row(
         "configure a new SKU",
         (),
@@ -1201,9 +1272,16 @@ CONFIGURE = [
 ]
 
 SELLING = [
-    Row("selling is closed", (CLOSED,), selling(1), ["closed"]),
+    Row("selling is closed", (CLOSED,), selling(1, ""), ["closed"]),
+    Row("selling is paused without a reason", (), selling(1, ""), ["reason_required"]),
+    Row("selling is paused for a blank", (), selling(1, " \t"), ["reason_required"]),
+    Row("selling is paused by a lever that is misspelled", (), selling(1, lever="dry"), ["bad_request"]),
+    Row("selling is paused by no lever", (), selling(1, lever=""), ["bad_request"]),
+    Row("a dry run of a pause of all", (), selling(1, lever="dry_run"), ["would_set"]),
+    Row("a dry run of a resumption", (selling(1),), selling(0, lever="dry_run"), ["would_set"]),
+    Row("a dry run of a pause that is there", (selling(1),), selling(1, lever="dry_run"), ["set"]),
     Row("selling is paused already", (selling(1),), selling(1), ["set"]),
-    Row("selling was never paused", (), selling(0, ""), ["set"]),
+    Row("selling goes on already", (selling(1), selling(0)), selling(0), ["set"]),
     Row(
         "selling is paused",
         (),
@@ -1217,6 +1295,88 @@ SELLING = [
         selling(0, "out"),
         ["set"],
         End(fields={KEYS.meta: {"selling_paused": None, "selling_reason": "out"}}, events=(("resume", "", ""),)),
+    ),
+]
+
+SHORTER = default_hold(60_000)
+AT_FAR = at(FAR_MS)
+
+
+def ends(after_ms: int, script: str = "reserved") -> list[str | int | EllipsisType]:
+    """A hold that was made just at `FAR_MS`."""
+    return [script, FAR_MS, FAR_MS + after_ms]
+
+
+DEFAULT_HOLD = [
+    Row("default hold is closed", (CLOSED,), default_hold(60_000, ""), ["closed"]),
+    Row("default hold without a reason", (), default_hold(60_000, ""), ["reason_required"]),
+    Row("default hold by a lever that is misspelled", (), default_hold(60_000, lever="DO"), ["bad_request"]),
+    *(
+        Row(f"default hold of {hold_ms!r}", (), default_hold(hold_ms), ["bad_request"])
+        for hold_ms in (0, 999, 1_500, 901_000, 9_000_000, -1_000, "60000.0", "6e4", " 60000", "some")
+    ),
+    Row("default hold that is so already", (SHORTER,), SHORTER, ["set"]),
+    Row("default hold that never was is cleared", (), default_hold(""), ["set"]),
+    Row("a dry run of a default hold", (), default_hold(60_000, lever="dry_run"), ["would_set"]),
+    Row("a dry run of its end", (SHORTER,), default_hold("", lever="dry_run"), ["would_set"]),
+    Row("a dry run of what is so already", (SHORTER,), default_hold(60_000, lever="dry_run"), ["set"]),
+    *(
+        Row(
+            f"default hold is set to {hold_ms} ms",
+            (),
+            default_hold(hold_ms),
+            ["set"],
+            End(fields={KEYS.meta: {"default_hold_ms": str(hold_ms)}}, events=(("default_hold", "", str(hold_ms)),)),
+        )
+        for hold_ms in (1_000, 60_000, 900_000)
+    ),
+    Row(
+        "default hold is cleared",
+        (SHORTER,),
+        default_hold(""),
+        ["set"],
+        End(fields={KEYS.meta: {"default_hold_ms": None}}, events=(("default_hold", "", ""),)),
+    ),
+    Row(
+        "reserve for no time that was asked for",
+        (AT_FAR, stock(5), SHORTER),
+        reserve("a=1", asked=0),
+        ends(60_000),
+        End({"a": (4, 1, 0, 5)}, events=(("reserve", "a=1", ""),)),
+    ),
+    Row(
+        "reserve for a time that was asked for",
+        (AT_FAR, stock(5), SHORTER),
+        reserve("a=1", hold_ms=300_000),
+        ends(300_000),
+        End({"a": (4, 1, 0, 5)}, events=(("reserve", "a=1", ""),)),
+    ),
+    Row(
+        "reserve for the deployment's default",
+        (AT_FAR, stock(5)),
+        reserve("a=1", hold_ms=300_000, asked=0),
+        ends(300_000),
+        End({"a": (4, 1, 0, 5)}, events=(("reserve", "a=1", ""),)),
+    ),
+    Row(
+        "reserve for the deployment's default where somebody has written nonsense",
+        (AT_FAR, stock(5), put(KEYS.meta, "default_hold_ms", "soon")),
+        reserve("a=1", hold_ms=300_000, asked=0),
+        ends(300_000),
+        End({"a": (4, 1, 0, 5)}, events=(("reserve", "a=1", ""),)),
+    ),
+    Row(
+        "reserve is replayed with the time it had, whatever the default is now",
+        (AT_FAR, stock(5), reserve("a=1", request="7", asked=0), SHORTER),
+        reserve("a=1", request="7", asked=0),
+        ends(900_000, "replayed"),
+    ),
+    Row(
+        "a default hold never lasts longer than 900 s from its checkout's start",
+        (AT_FAR, stock(5), check_out("a=2", "r1"), at(FAR_MS + 880_000), SHORTER),
+        check_out("a=1", "r2", "r1", "a=2", asked=0),
+        ["reserved", FAR_MS, FAR_MS + 900_000],
+        End({"a": (4, 1, 0, 5)}, {"r1": "released"}, events=(("release", "a=2", ""), ("reserve", "a=1", ANY))),
     ),
 ]
 
@@ -1346,6 +1506,20 @@ OPEN = [
         open_store(selling=("1", "fire")),
         ["opened", 1, 0],
         End(fields={KEYS.meta: {"selling_paused": "1", "selling_reason": "fire"}}),
+    ),
+    Row(
+        "open with a default hold",
+        (close(),),
+        open_store(default_hold_ms=60_000),
+        ["opened", 1, 0],
+        End(fields={KEYS.meta: {"default_hold_ms": "60000"}}),
+    ),
+    Row(
+        "open without the default hold that was set here",
+        (SHORTER, close()),
+        open_store(1, "1-1 abc", 2),
+        ["opened", 2, 2],
+        End(fields={KEYS.meta: {"default_hold_ms": None}}, events=(("open", "", "1-1 abc"),)),
     ),
     Row(
         "open without the global stop that was on here",
@@ -1518,6 +1692,7 @@ ROWS = [
     *ADJUST,
     *CONFIGURE,
     *SELLING,
+    *DEFAULT_HOLD,
     *CLOSE,
     *OPEN,
     *RESTORE,

@@ -29,7 +29,7 @@ local time = redis.call('TIME')
 local now_ms = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(meta[4]))
 """
 FULL = "if tonumber(meta[3]) >= tonumber(meta[{}] or math.huge) then return {{'closed'}} end\n"
-MORE_META = {"reserve": ", 'selling_paused', 'full_seq')", "extend": ", 'full_seq')"}
+MORE_META = {"reserve": ", 'selling_paused', 'default_hold_ms', 'full_seq')", "extend": ", 'full_seq')"}
 """What these read beside it. Only they make work for the ledger that can wait, so only they stop when too much waits."""
 
 OWN_GATES = {
@@ -48,6 +48,11 @@ if done then
   return {'replayed', unpack(cjson.decode(string.sub(done, space + 1)))}
 end
 """
+REASON = "if not string.find(reason or '', '%S') then return {'reason_required'} end"
+LEVER = "if lever ~= 'do' and lever ~= 'dry_run' then return {'bad_request'} end"
+LEVERS = {"configure", "default_hold", "release", "selling"}
+"""What operators call. Two of them are the service's own calls, too, which name no lever."""
+
 WHERE = "tonumber(meta[2]), tonumber(meta[3]), "
 """What commit says in between: how far the ledger must be in Postgres until the answer is durable."""
 
@@ -155,7 +160,7 @@ def test_statuses_in_the_header_are_those_returned(name: str) -> None:
 
 def statuses_returned(text: str) -> set[str]:
     answers = [line for line in text.splitlines() if "return {" in line or "answer" in line]
-    return {status for line in answers for status in re.findall(r"\{'(\w+)'", line)}
+    return {status for line in answers for status in re.findall(r"(?:\{'|'(?=would_))(\w+)'", line)}
 
 
 @each_script
@@ -201,6 +206,21 @@ def test_a_script_without_a_gate_touches_one_cart_and_no_stock(name: str) -> Non
 def test_the_replay_of_an_answer_is_the_same_letter_for_letter(name: str) -> None:
     replay = REPLAY.replace("'replayed', ", f"'replayed', {WHERE}") if name == "commit" else REPLAY
     assert (replay.strip() in code(name)) == ("operation_key" in code(name))
+
+
+@each_script
+def test_an_operator_s_call_asks_for_a_reason_and_its_dry_run_ends_where_the_writing_starts(name: str) -> None:
+    whole, lever = code(name), "lever" in code(name)
+    assert lever == (name in LEVERS)
+    if not lever:
+        return
+    operator = "if lever ~= '' and " if name in ("configure", "release") else "if "
+    both = "\n".join(line.replace("if ", operator, 1) for line in (REASON, LEVER))
+    assert whole.partition("tonumber(meta[4]))\n")[2].startswith(f"{both}\n")
+    checks, _, writes = whole.partition(f"\n\n{MARKER}")
+    assert re.match(r"if lever == 'dry_run' then return \{.*\} end$", checks.splitlines()[-1])
+    assert "dry_run" not in writes
+    assert statuses_in_header(name)[:3] == ["closed", "reason_required", "bad_request"]
 
 
 @each_script

@@ -65,8 +65,7 @@ def _claim(request: Request, number: int, item: Any) -> Claim | ItemProblem:
     origin = Origin(call.origin.actor, call.request_id, asked.pop("user"))
     print_of_it = fingerprint(*SINGLE, orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)) if key else ""
     lines = [Line(**line) for line in asked["lines"]]
-    hold_seconds = asked.get("hold_seconds", engine.settings.default_hold_seconds)
-    return engine.reservations.claim(origin, lines, hold_seconds, key, print_of_it)
+    return engine.reservations.claim(origin, lines, asked.get("hold_seconds"), key, print_of_it)
 
 
 def _result(answer: Reservation | EngineError | ItemProblem) -> dict[str, Any]:

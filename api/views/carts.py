@@ -102,7 +102,7 @@ def delete_cart(request: Request, id: str) -> Answer:
     idempotent=True,
 )
 def check_out_cart(request: Request, id: str) -> Answer:
-    hold_seconds = request.body.get("hold_seconds", request.engine.settings.default_hold_seconds)
+    hold_seconds = request.body.get("hold_seconds")
     call = request.call
     made = request.engine.carts.checkout(id, call.origin, hold_seconds, call.idempotency_key, call.fingerprint)
     return Answer(made, 201, {"Location": f"/v1/reservations/{made.id}"}, made.replayed and bool(call.fingerprint))

@@ -25,7 +25,7 @@ blueprint = Blueprint("reservations", __name__, url_prefix="/v1/reservations")
 )
 def create_reservation(request: Request) -> Answer:
     lines = [Line(**line) for line in request.body["lines"]]
-    hold_seconds = request.body.get("hold_seconds", request.engine.settings.default_hold_seconds)
+    hold_seconds = request.body.get("hold_seconds")
     call = request.call
     made = request.engine.reservations.reserve(call.origin, lines, hold_seconds, call.idempotency_key, call.fingerprint)
     return Answer(made, 201, {"Location": f"/v1/reservations/{made.id}"}, made.replayed)

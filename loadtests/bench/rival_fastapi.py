@@ -62,7 +62,7 @@ app = FastAPI(openapi_url=None, lifespan=lifespan)
 async def reserve(asked: ReservationRequest) -> Response:
     made_id, user, skus = secrets.token_hex(11), "user-0000", [line.sku for line in asked.lines]
     keys = [KEYS.meta, KEYS.ledger, *KEYS.hold(made_id), *KEYS.skus_and_buyers(skus)]
-    words: list[str | int] = [made_id, user, user, secrets.token_hex(11), asked.hold_seconds * 1000, "", "", "", 0]
+    words: list[str | int] = [made_id, user, user, secrets.token_hex(11), asked.hold_seconds * 1000, "", "", "", 0, 1]
     for line in asked.lines:
         words += [line.sku, line.quantity]
     status, *values = await redis.evalsha(HASH, len(keys), *keys, *words)

@@ -139,7 +139,7 @@ def _reserve(engine: Engine, url: str, calls: int, clients: int = CLIENTS, pipel
     keys = Keys()
     wanted = [keys.meta, keys.ledger, *keys.hold(ANY), *keys.skus_and_buyers([shop.HOT])]
     # A user, an actor and a request of our own lengths, and a key's fingerprint.
-    words = [ANY, f"user-{ANY}", f"user-{ANY}", f"0123456789{ANY}", "900000", ANY, "", "", "0", shop.HOT, "1"]
+    words = [ANY, f"user-{ANY}", f"user-{ANY}", f"0123456789{ANY}", "900000", ANY, "", "", "0", "1", shop.HOT, "1"]
     script = redis.script_load(files("lua").joinpath("reserve.lua").read_text())
     before = engine.store.sku(shop.HOT)
     rate = benchmark(url, calls, ["EVALSHA", script, str(len(wanted)), *wanted, *words], clients, pipelined)

@@ -30,6 +30,12 @@ def test_selling_stops_and_goes_on(stocked: Caller, ann: Caller, payer: Caller) 
     ann.reserve(("tee", 1))
 
 
+def test_selling_does_not_stop_for_a_blank(stocked: Caller) -> None:
+    problem = refused(stocked.put("/v1/selling", {"paused": True, "reason": " "}), 422, "validation_failed")
+    assert set(problem["errors"]) == {"reason"}
+    assert answered(stocked.get("/v1/selling")) == {"paused": False, "reason": ""}
+
+
 def test_the_audit_tells_who_did_what_in_order(stocked: Caller, ann: Caller, payer: Caller) -> None:
     held = ann.reserve(("tee", 2), ("mug", 1))["id"]
     answered(payer.post(f"/v1/reservations/{held}/commit", {"payment_id": "p-9"}))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.cli import main
+from tests.command.running import Command, Run
 from tests.command.service import Service
 
 if not sys.platform.startswith("linux"):
@@ -32,3 +34,20 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
     yield start_one
     for running in started:
         running.stop()
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs a command in this process."""
+    for name in ("STOCKADE_REDIS_URL", "STOCKADE_DATABASE_URL", "STOCKADE_JWT_SECRET", "STOCKADE_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run_one(*arguments: object) -> Run:
+        monkeypatch.setattr(sys, "argv", ["stockade", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return Run(int(ended.value.code or 0), printed.out, printed.err)
+
+    return run_one

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -16,46 +14,10 @@ import pytest
 from click.testing import CliRunner
 
 from engine import cli
-from engine.cli import main
+from tests.command.running import Command, one_line
 from tests.command.service import Service, fails_in_one_line, stockade
 
 HEADER = "sku,on_hand,name,limit_per_customer\n"
-
-
-@dataclass(frozen=True)
-class Run:
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Run]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Runs a command in this process, which is quicker."""
-    for name in ("STOCKADE_REDIS_URL", "STOCKADE_DATABASE_URL", "STOCKADE_JWT_SECRET", "STOCKADE_DATA_DIR"):
-        monkeypatch.delenv(name, raising=False)
-
-    def run_one(*arguments: object) -> Run:
-        monkeypatch.setattr(sys, "argv", ["stockade", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        printed = capsys.readouterr()
-        return Run(int(ended.value.code or 0), printed.out, printed.err)
-
-    return run_one
-
-
-def one_line(run: Run, code: int = 1) -> str:
-    assert run.code == code, run
-    assert run.out == ""
-    assert run.err.startswith("stockade: ")
-    assert run.err.count("\n") == 1
-    assert run.err.endswith("\n")
-    return run.err
 
 
 def commands(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
@@ -77,7 +39,7 @@ def test_every_command_has_help(words: tuple[str, ...]) -> None:
 
 def test_every_command_of_the_contract_that_is_built_is_there() -> None:
     wanted = {"up", "api", "keeper", "token", "stock", "stock load", "stock show", "verify", "redis-cli"}
-    wanted |= {"snapshot", "restore", "explain"}
+    wanted |= {"snapshot", "restore", "explain", "pause", "resume", "release", "recount", "default-hold"}
     assert wanted <= {" ".join(words) for words in commands(cli.cli)}
 
 
@@ -102,6 +64,22 @@ def test_every_command_of_the_contract_that_is_built_is_there() -> None:
         ["restore", "more"],
         ["explain"],
         ["explain", "one", "two"],
+        ["pause"],
+        ["resume", "tee"],
+        ["pause", "--reason", " "],
+        ["pause", "--reason", "two\nlines"],
+        ["pause", "--reason", "x" * 256],
+        ["release", "--reason", "x"],
+        ["release", "r1", "--user", "ann", "--reason", "x"],
+        ["release", "r1", "--sku", "tee", "--reason", "x"],
+        ["recount", "tee", "--reason", "x"],
+        ["recount", "tee", "five", "--reason", "x"],
+        ["recount", "tee", "-1", "--reason", "x"],
+        ["recount", "tee", "1000000001", "--reason", "x"],
+        ["default-hold", "--reason", "x"],
+        ["default-hold", "60", "--clear", "--reason", "x"],
+        ["default-hold", "soon", "--reason", "x"],
+        ["default-hold", "60"],
     ],
     ids=" ".join,
 )
@@ -120,6 +98,8 @@ def test_a_wrong_command_line_is_one_line_and_exit_2(run: Command, arguments: li
         ["explain", "tee"],
         ["redis-cli", "ping"],
         ["keeper"],
+        ["pause", "--reason", "x"],
+        ["release", "--user", "ann", "--reason", "x"],
     ],
     ids=" ".join,
 )
@@ -129,7 +109,9 @@ def test_without_a_service_a_command_says_what_to_do(run: Command, tmp_path: Pat
     assert "stockade up" in line
 
 
-@pytest.mark.parametrize("arguments", [["stock", "show"], ["stock", "show", "tee"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["stock", "show"], ["stock", "show", "tee"], ["pause", "tee", "--reason", "x"]], ids=" ".join
+)
 def test_a_redis_that_does_not_answer_is_one_line(run: Command, tmp_path: Path, arguments: list[str]) -> None:
     (tmp_path / "redis.url").write_text("unix:///nowhere/redis.sock\n")
     assert "Redis can't answer" in one_line(run(*arguments, "--data-dir", tmp_path))

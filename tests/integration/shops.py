@@ -224,6 +224,7 @@ class History:
             self.configure,
             self.recount,
             self.selling,
+            self.default_hold,
         ]
         for _ in range(steps):
             try:
@@ -245,7 +246,7 @@ class History:
     def reserve(self) -> None:
         user = self.pick.choice(USERS)
         self.ids.append(
-            self.engine.reservations.reserve(buyer(user), self.basket(), self.pick.choice([60, 300, 900])).id
+            self.engine.reservations.reserve(buyer(user), self.basket(), self.pick.choice([60, 300, 900, None])).id
         )
 
     def check_out(self) -> None:
@@ -295,7 +296,10 @@ class History:
 
     def selling(self) -> None:
         self.engine.stock.set_selling(True, "a breath", OPS)
-        self.engine.stock.set_selling(False, self.pick.choice(["", "go on"]), OPS)
+        self.engine.stock.set_selling(False, self.pick.choice(["rested", "go on"]), OPS)
+
+    def default_hold(self) -> None:
+        self.engine.stock.set_default_hold(self.pick.choice([None, 60, 300]), "a rush", OPS)
 
 
 @contextmanager

@@ -10,8 +10,9 @@ from engine.audit import told
 from engine.engine import Engine, build
 from engine.errors import StoreUnavailable
 from engine.ledger import Filter
+from engine.levers import Pull
 from engine.store import client
-from engine.values import Event, Operation, Origin, Reservation
+from engine.values import Event, Lever, Line, Operation, Origin, Reservation
 from engine.writer import Writer
 from tests import books
 from tests.books import lines, run_out
@@ -139,6 +140,42 @@ def test_a_story_tells_all_of_a_reservation_or_of_a_sku(recorded_engine: Engine)
     assert story[-1] == f"1-6  {second.id} the hold's time ran out; a=2 went back  by keeper, request -"
     assert len(story) == 6
     assert list(engine.audit.story("nothing")) == []
+
+
+def test_what_an_operator_did_is_told_with_his_reason_and_what_changed(recorded_engine: Engine) -> None:
+    engine, olga = recorded_engine, Origin("cli:olga", "q9")
+    stock(engine, "a", 9)
+    pull = Pull(olga, "wrong price", dry_run=False)
+    list(engine.levers.pause(["a"], True, pull))
+    engine.levers.recount("a", 7, pull)
+    engine.stock.configure("a", 6, {"name": "Shoe"}, olga, NO_KEY, "wrong name", Lever.DO)
+    engine.stock.configure("a", None, {"name": ""}, OPS, NO_KEY)
+    held = hold(engine, "a=2", ANN) if list(engine.levers.pause(["a"], False, pull)) else None
+    assert held
+    list(engine.levers.release([held.id], pull))
+    engine.stock.set_default_hold(60, "a rush", olga)
+    engine.stock.set_default_hold(None, "over", olga)
+    engine.stock.set_selling(True, "a fire", olga)
+    found, _ = engine.audit.page(Filter(), "", 100)
+    by_olga = "  by cli:olga, request q9"
+    assert [_without_time(told(event)).partition("  ")[2] for event in found[1:]] == [
+        f"changed: paused=1 (wrong price){by_olga}",
+        f"recounted; on_hand changed by a=-2 (wrong price){by_olga}",
+        f"recounted; on_hand changed by a=-1: name=Shoe (wrong name){by_olga}",
+        "changed (name=)  by ops, request -",
+        f"changed: paused= (wrong price){by_olga}",
+        f"{held.id} reserved a=2 for ann until TIME  by ann, request q1",
+        f"{held.id} released a=2 (wrong price){by_olga}",
+        f"the default hold is 60 s (a rush){by_olga}",
+        f"the default hold is the deployment's own again (over){by_olga}",
+        f"selling paused (a fire){by_olga}",
+    ]
+
+
+def test_an_event_that_no_script_has_written_is_told_as_it_stands() -> None:
+    for op, detail in (("configure", "torn ["), ("configure", "7"), ("default_hold", "²"), ("default_hold", "soon")):
+        by_hand = Event(1, 1, 1, op, "eve", "", "", (Line("a", 0),), 0, "", "", "", detail)
+        assert "by eve" in told(by_hand)
 
 
 def test_a_story_longer_than_a_page_is_told_to_its_end(

@@ -163,6 +163,34 @@ def test_the_global_stop_comes_back(shop: Shop) -> None:
     assert (now.paused, now.reason) == (True, "a fire")
 
 
+def seconds_held(shop: Shop) -> int:
+    """What a buyer is given who asks for no time."""
+    held = shop.engine.reservations.reserve(buyer("ann"), [Line("a", 1)], None)
+    return (held.deadline_ms - held.created_ms) // 1_000
+
+
+@one_kind
+@pytest.mark.parametrize("lost", ["all", "the end", "the lever's end", "nothing"])
+def test_the_default_hold_is_as_it_was(shop: Shop, lost: str) -> None:
+    shop.stock()
+    if lost == "the lever's end":
+        shop.engine.stock.set_default_hold(60, "a rush", OPS)
+    copy = saved(shop.redis)
+    shop.engine.stock.set_default_hold(None if lost == "the lever's end" else 60, "as it is", OPS)
+    # What came after it must not take it away.
+    shop.engine.stock.set_selling(True, "a breath", OPS)
+    shop.engine.stock.set_selling(False, "rested", OPS)
+    shop.writer.drain()
+    if lost == "all":
+        shop.redis.flushall()
+    elif lost != "nothing":
+        put_back(shop.redis, copy)
+    need = {"all": Need.REBUILD, "nothing": Need.CERTIFY}.get(lost, Need.REPLAY)
+    recovered(shop, need)
+    assert seconds_held(shop) == (900 if lost == "the lever's end" else 60)
+    assert shop.problems() == ()
+
+
 # Forks
 
 

@@ -40,6 +40,7 @@ BY_HAND: dict[str, tuple[tuple[Step, ...], str]] = {
     "close": (script_rows.HELD, "shut"),
     "commit": (script_rows.HELD, "committed"),
     "configure": ((), "created"),
+    "default_hold": ((), "set"),
     "empty_cart": (A_CART, "emptied"),
     "expire": (script_rows.DUE, "expired"),
     "extend": (script_rows.HELD, "extended"),

@@ -75,7 +75,8 @@ def live(engine: Engine, writer: Writer) -> str:
     engine.reservations.extend(ids[6], ANN, 300, NO_KEY)
     engine.stock.adjust("a", 5, OPS, "delivery", NO_KEY)
     engine.stock.set_selling(True, "fire", OPS)
-    engine.stock.set_selling(False, "", OPS)
+    engine.stock.set_selling(False, "out", OPS)
+    engine.stock.set_default_hold(60, "a rush", OPS)
     writer.drain()
     return ids[7]
 
@@ -212,6 +213,14 @@ TAMPERED: list[tuple[str, Tamper, str]] = [
         "fold: SKU b has limit_per_customer 21, the ledger says 20",
     ),
     ("a limit gone", lambda s, _: s.redis.hdel(s.keys.sku("b"), "limit_per_customer"), "the ledger says 20"),
+    ("a global stop", meta("selling_paused", 1), "levers: selling_paused is 1, the ledger says not set"),
+    ("another reason", meta("selling_reason", "eve"), "levers: selling_reason is eve, the ledger says out"),
+    ("another default hold", meta("default_hold_ms", 1_000), "levers: default_hold_ms is 1000, the ledger says 60000"),
+    (
+        "a default hold gone",
+        lambda s, _: s.redis.hdel(s.keys.meta, "default_hold_ms"),
+        "levers: default_hold_ms is not set, the ledger says 60000",
+    ),
     ("a field too many", sku("a", "paused", 1), "fold: SKU a has paused 1, the ledger says None"),
     ("a SKU too many", sku("c", "available", 0), "fold: SKU c has available 0, the ledger says None"),
     (

@@ -610,7 +610,8 @@ WRITES: list[Act] = [
     lambda engine, held: engine.expiry.sweep(KEEPER),
     lambda engine, held: engine.stock.adjust("a", 1, OPS, "", NO_KEY),
     lambda engine, held: stock(engine, "a", 9),
-    lambda engine, held: engine.stock.set_selling(True, "", OPS),
+    lambda engine, held: engine.stock.set_selling(True, "fire", OPS),
+    lambda engine, held: engine.stock.set_default_hold(60, "a rush", OPS),
 ]
 
 
@@ -698,7 +699,8 @@ def test_every_change_is_one_event_with_who_and_why(engine: Engine) -> None:
     engine.stock.adjust("a", 2, OPS, "delivery", NO_KEY)
     engine.stock.adjust("a", -1, OPS, "broken", NO_KEY)
     engine.stock.set_selling(True, "fire", OPS)
-    engine.stock.set_selling(False, "", OPS)
+    engine.stock.set_selling(False, "out", OPS)
+    engine.stock.set_default_hold(60, "a rush", OPS)
     engine.stock.configure("a", None, {"name": "Shoe"}, OPS, NO_KEY)
     happened = books.events(engine.store)
     assert [(event.epoch, event.seq) for event in happened] == [(1, seq) for seq in range(1, len(happened) + 1)]
@@ -716,7 +718,8 @@ def test_every_change_is_one_event_with_who_and_why(engine: Engine) -> None:
         ("restock", "ops", "", "delivery"),
         ("withdraw", "ops", "", "broken"),
         ("pause", "ops", "", "fire"),
-        ("resume", "ops", "", ""),
+        ("resume", "ops", "", "out"),
+        ("default_hold", "ops", "", "a rush"),
         ("configure", "ops", "", "name=Shoe"),
     ]
     assert [event.request_id for event in happened][:3] == ["", "q1", "q1"]

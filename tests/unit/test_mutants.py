@@ -88,6 +88,24 @@ MUTANTS = [
         "fingerprint .. ' ' .. cart .. ' ' .. now",
     ),
     Mutant(
+        "the default of operators counts for those who ask for a time, too",
+        "reserve",
+        "not asked and tonumber(meta[6] or '')",
+        "tonumber(meta[6] or '')",
+    ),
+    Mutant(
+        "a dry run of a release is no dry run",
+        "release",
+        "if lever == 'dry_run' then return {'would_release'} end",
+        "",
+    ),
+    Mutant(
+        "the event of a default hold doesn't say how long",
+        "default_hold",
+        "'detail', hold_ms,",
+        "'detail', '',",
+    ),
+    Mutant(
         "a second payment is on record in the order, but not in its event",
         "refund",
         "'payment_id', payment_id,",

@@ -24,9 +24,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from engine.errors import EngineError, LinesUnavailable, NotFound, RefundRequired
-from engine.fold import ENDED, Fold
+from engine.fold import ENDED, LEVERS, Fold
 from engine.states import State, Verdict
-from engine.values import Event, Line, Operation, Order, Origin, Reservation
+from engine.values import Event, Lever, Line, Operation, Order, Origin, Reservation
 from tests import books, model
 from tests.books import Counters
 from tests.conftest import opened
@@ -40,7 +40,7 @@ NO_KEY = Operation()
 
 REACHED = {
     *(op for op in books.MOVES),
-    *("extend", "configure", "pause", "resume", "refund_required", "release replaced", "standing"),
+    *("extend", "configure", "pause", "resume", "default_hold", "refund_required", "release replaced", "standing"),
     *("already_committed", "empty_cart", "insufficient_stock", "invalid_transition", "lines_unavailable", "not_found"),
     *("reservation_expired", "stock_below_claims", "validation_failed"),
     *(
@@ -55,6 +55,10 @@ users = st.sampled_from(["ann", "bob", "eve"])
 skus = st.sampled_from("aaabbbcccd")
 baskets = st.lists(st.tuples(skus, st.integers(1, 3)), min_size=1, max_size=3)
 holds_seconds = st.sampled_from([1, 60, 300, 900])
+asked_seconds = st.sampled_from([1, 60, 300, 900, None, None])
+"""What a buyer asks for at checkout; None: nothing."""
+
+levers = st.sampled_from([Lever.NONE, Lever.DO])
 rarely = st.sampled_from([False] * 5 + [True])
 mostly = st.sampled_from([True] * 5 + [False])
 picks = st.integers(0, 7)
@@ -126,8 +130,9 @@ class Shopping(RuleBasedStateMachine):
         on_hand=st.one_of(st.none(), st.integers(4, 20)),
         name=st.sampled_from(["", "limit", "limit", "paused", "starts_ms", "ends_ms"]),
         value=st.one_of(st.none(), st.sampled_from([-1, 0, 1, 2, 4])),
+        lever=levers,
     )
-    def ops_configure(self, sku: str, on_hand: int | None, name: str, value: int | None) -> None:
+    def ops_configure(self, sku: str, on_hand: int | None, name: str, value: int | None, lever: Lever) -> None:
         self._sweep()
         if value is not None and name == "limit":
             value = abs(value) + 1
@@ -135,12 +140,12 @@ class Shopping(RuleBasedStateMachine):
             value = self.model.now_ms + value * 1_000
         if name == "paused":
             value = 1 if value == 1 else None
-        self._configure(sku, on_hand, {name: value} if name else {})
+        self._configure(sku, on_hand, {name: value} if name else {}, lever)
 
-    @rule(sku=skus, on_hand=st.integers(0, 6))
-    def ops_recount(self, sku: str, on_hand: int) -> None:
+    @rule(sku=skus, on_hand=st.integers(0, 6), lever=levers)
+    def ops_recount(self, sku: str, on_hand: int, lever: Lever) -> None:
         self._sweep()
-        self._configure(sku, on_hand, {})
+        self._configure(sku, on_hand, {}, lever)
 
     @rule(sku=skus, delta=st.integers(-4, 8).filter(bool))
     def ops_adjust(self, sku: str, delta: int) -> None:
@@ -155,8 +160,17 @@ class Shopping(RuleBasedStateMachine):
 
     @rule(paused=rarely)
     def ops_stop_selling_or_go_on(self, paused: bool) -> None:
-        self.engine.stock.set_selling(paused, "", OPS)
+        # What a dry run changed would show in the meta that the ledger gives, or in the next checkout.
+        self.engine.stock.set_selling(not paused, "a drill", OPS, Lever.DRY_RUN)
+        self.engine.stock.set_selling(paused, "a fire", OPS)
         self.model.stopped = paused
+
+    @rule(seconds=st.sampled_from([None, 1, 60, 900]), otherwise=st.sampled_from([None, 2, 600]))
+    def ops_set_the_default_hold(self, seconds: int | None, otherwise: int | None) -> None:
+        self.engine.stock.set_default_hold(otherwise, "a drill", OPS, Lever.DRY_RUN)
+        self.engine.stock.set_default_hold(seconds, "a rush", OPS)
+        self.engine.stock.set_default_hold(otherwise, "a drill", OPS, Lever.DRY_RUN)
+        self.model.default_hold_ms = seconds * 1_000 if seconds else model.LONGEST_MS
 
     @rule(sku=skus)
     def anybody_looks(self, sku: str) -> None:
@@ -165,12 +179,12 @@ class Shopping(RuleBasedStateMachine):
 
     # Reservations
 
-    @rule(user=users, basket=baskets, hold_seconds=holds_seconds)
-    def reserve(self, user: str, basket: list[tuple[str, int]], hold_seconds: int) -> None:
+    @rule(user=users, basket=baskets, hold_seconds=asked_seconds)
+    def reserve(self, user: str, basket: list[tuple[str, int]], hold_seconds: int | None) -> None:
         lines, key = [Line(*line) for line in basket], self._key()
         self._reserved(
             lambda fingerprint: self.engine.reservations.reserve(_buyer(user), lines, hold_seconds, key, fingerprint),
-            lambda: self.model.reserve(user, model.summed(basket), hold_seconds * 1_000),
+            lambda: self.model.reserve(user, model.summed(basket), _ms(hold_seconds)),
         )
 
     @rule(user=users, sku=st.sampled_from("abc"), units=st.integers(1, 2))
@@ -180,17 +194,18 @@ class Shopping(RuleBasedStateMachine):
         if len(self.ids) > held:
             self.commit(0, "p1")
 
-    @rule(wanted=st.lists(st.tuples(users, baskets), min_size=2, max_size=3))
-    def reserve_a_batch(self, wanted: list[tuple[str, list[tuple[str, int]]]]) -> None:
+    @rule(wanted=st.lists(st.tuples(users, baskets), min_size=2, max_size=3), hold_seconds=st.sampled_from([300, None]))
+    def reserve_a_batch(self, wanted: list[tuple[str, list[tuple[str, int]]]], hold_seconds: int | None) -> None:
         self._sweep()
         reservations = self.engine.reservations
         claims = [
-            reservations.claim(_buyer(user), [Line(*line) for line in basket], 300, "", "") for user, basket in wanted
+            reservations.claim(_buyer(user), [Line(*line) for line in basket], hold_seconds, "", "")
+            for user, basket in wanted
         ]
         answers = reservations.reserve_all(claims)
         refusals: list[tuple[LinesUnavailable, Refused, Callable[[], int]]] = []
         for (user, basket), answer in zip(wanted, answers, strict=True):
-            reserve = partial(self.model.reserve, user, model.summed(basket), 300_000)
+            reserve = partial(self.model.reserve, user, model.summed(basket), _ms(hold_seconds))
             try:
                 reserve()
             except Refused as refused:
@@ -225,6 +240,19 @@ class Shopping(RuleBasedStateMachine):
             self._both(
                 lambda: self.engine.reservations.release(self.ids[number], _buyer(user)).state,
                 lambda: self.model.release(number, user),
+            )
+
+    @rule(pick=picks)
+    def ops_release(self, pick: int) -> None:
+        if (number := self._pick(pick)) is not None:
+            release = partial(self.engine.reservations.release, self.ids[number], OPS, "a bot", anybody=True)
+            state = self.model.holds[number].state
+            if state not in model.PAID:
+                assert release(lever=Lever.DRY_RUN).state == state
+                self._compare()
+            self._both(
+                lambda: release(lever=Lever.DO).state,
+                lambda: self.model.release(number, self.model.holds[number].user),
             )
 
     @rule(pick=picks)
@@ -322,15 +350,15 @@ class Shopping(RuleBasedStateMachine):
                 lambda: self.model.show(cart, as_user),
             )
 
-    @rule(pick=picks, own=mostly, user=users, hold_seconds=holds_seconds)
-    def check_out(self, pick: int, own: bool, user: str, hold_seconds: int) -> None:
+    @rule(pick=picks, own=mostly, user=users, hold_seconds=asked_seconds)
+    def check_out(self, pick: int, own: bool, user: str, hold_seconds: int | None) -> None:
         if (cart := self._pick_cart(pick)) is not None:
             as_user, key = (own and self.model.carts[cart].user) or user, self._key()
             self._reserved(
                 lambda fingerprint: self.engine.carts.checkout(
                     self.cart_ids[cart], _buyer(as_user), hold_seconds, key, fingerprint
                 ),
-                lambda: self.model.check_out(cart, as_user, hold_seconds * 1_000),
+                lambda: self.model.check_out(cart, as_user, _ms(hold_seconds)),
             )
 
     @rule(pick=picks, sku=skus, units=st.integers(1, 3), hold_seconds=holds_seconds, times=st.integers(1, 3))
@@ -499,7 +527,7 @@ class Shopping(RuleBasedStateMachine):
         assert {sku: users for sku, users in fold.buyers.items() if users} == self._hashes("buyers")
         assert fold.checkouts == self._texts("checkout")
         meta = self.engine.store.meta()
-        assert fold.selling == {name: meta[name] for name in ("selling_paused", "selling_reason") if name in meta}
+        assert fold.selling == {name: meta[name] for name in LEVERS if name in meta}
         assert fold.clock_ms <= int(meta["clock_ms"])
         # What the API remembers of requests that leave no event has no answer in it.
         kept = {name: text for name, text in self._texts("op").items() if not text.endswith(" []")}
@@ -608,13 +636,23 @@ class Shopping(RuleBasedStateMachine):
         due = self.redis.zrange(self.keys.deadlines, "-inf", self.model.now_ms, byscore=True)
         return any(sku in _basket(self.redis.hget(self.keys.reservation(name), "lines")) for name in due)
 
-    def _configure(self, sku: str, on_hand: int | None, changes: dict[str, int | None]) -> None:
+    def _configure(
+        self, sku: str, on_hand: int | None, changes: dict[str, int | None], lever: Lever = Lever.NONE
+    ) -> None:
         names = {"limit": "limit_per_customer", "starts_ms": "sale_starts_ms", "ends_ms": "sale_ends_ms"}
         attributes = {names.get(name, name): "" if to is None else str(to) for name, to in changes.items()}
-        self._both(
-            lambda: self.engine.stock.configure(sku, on_hand, attributes, OPS, NO_KEY)[1],
-            lambda: self.model.configure(sku, on_hand, changes),
-        )
+        configure = partial(self.engine.stock.configure, sku, on_hand, attributes, OPS, NO_KEY, "a recount")
+        would = _tried(partial(configure, Lever.DRY_RUN))
+        self._compare()
+
+        def really() -> bool:
+            found: Any = _tried(partial(configure, lever))
+            assert (type(found), str(found)) == (type(would), str(would))
+            if isinstance(found, EngineError):
+                raise found
+            return bool(found[1])
+
+        self._both(really, lambda: self.model.configure(sku, on_hand, changes))
 
     def _move(self, by_ms: int) -> None:
         self.model.move_time(by_ms)
@@ -653,6 +691,10 @@ class Shopping(RuleBasedStateMachine):
         return {line.sku: (line.quantity, line.available, line.status, line.fulfillable) for line in cart.lines}
 
 
+def _ms(seconds: int | None) -> int | None:
+    return None if seconds is None else seconds * 1_000
+
+
 def _buyer(user: str) -> Origin:
     return Origin(user or "guest", user=user)
 
@@ -662,6 +704,14 @@ def _answer(call: Callable[[], object]) -> object:
         return call()
     except EngineError as error:
         raise AssertionError(f"the engine refuses: {error.code} {error}") from error
+
+
+def _tried(call: Callable[[], object]) -> object:
+    """Its answer, or its refusal."""
+    try:
+        return call()
+    except EngineError as error:
+        return error
 
 
 def _refusal(call: Callable[[], object]) -> EngineError:

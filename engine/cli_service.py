@@ -1,0 +1,43 @@
+"""What the commands share: where the service is, who asks, and the options for it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from pathlib import Path
+
+import click
+
+from engine import store
+from engine.config import Settings, from_environment
+from engine.data_dir import DataDir
+from engine.engine import Engine, build
+from engine.errors import ConfigurationError
+from engine.values import Origin
+
+data_dir_option = click.option(
+    "--data-dir",
+    default=".stockade",
+    show_default=True,
+    envvar="STOCKADE_DATA_DIR",
+    type=click.Path(path_type=Path),
+    help="Where `stockade up` keeps its data and secrets.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def settings_of(data_dir: Path, *, secrets_required: bool = False) -> Settings:
+    environment = DataDir(data_dir).environment(os.environ)
+    if "STOCKADE_REDIS_URL" not in environment:
+        raise ConfigurationError(f"No service runs on {data_dir}; start stockade up, or set STOCKADE_REDIS_URL")
+    return from_environment(environment, secrets_required=secrets_required)
+
+
+def engine_of(data_dir: Path, *, certified: bool = False) -> Engine:
+    settings = settings_of(data_dir)
+    return build(settings, store.client(settings, certified=certified), watching=store.client(settings))
+
+
+def operator(request_id: str = "") -> Origin:
+    """Who sits at this command line, for the ledger."""
+    return Origin(f"cli:{getpass.getuser()}", request_id)
