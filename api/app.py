@@ -65,6 +65,14 @@ class Stockade(Flask):
         _discard_unread_body(environ)
         self.journal.note(finished(environ, status, code, request_id, environ["stockade.began_s"]))
 
+    def waited(self, seconds: float) -> None:
+        """Note how long a request has waited for a thread."""
+        self._parts.engine.meter.waited("thread", seconds)
+
+    def refused(self, method: str, request_id: str, began_s: float) -> None:
+        """Note a request that the worker has refused before it came here."""
+        self.journal.note(finished({"REQUEST_METHOD": method}, 503, "store_unavailable", request_id, began_s))
+
     def _directly(self, environ: Environ) -> Outgoing | None:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
         words, answer = {}, self._plain.get((method, path))

@@ -18,7 +18,6 @@ from gunicorn import util
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api.incoming import REQUEST_ID, is_spoiled
-from api.journal import finished
 from api.places import ABSENT, Places
 from api.problems import RETRY_AFTER_SECONDS, document
 from engine.config import from_environment
@@ -156,7 +155,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def handle(self, connection: TConn) -> Any:
         if not connection.refused:
             waited_s = time.monotonic() - self._waiting_since_s.popleft()
-            self.wsgi.extensions["stockade"].engine.meter.waited("thread", waited_s)
+            # Benchmarks have other apps here.
+            if hasattr(self.wsgi, "waited"):
+                self.wsgi.waited(waited_s)
         return super().handle(connection)
 
     def handle_request(self, request: Any, connection: TConn) -> bool:
@@ -185,8 +186,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             f"Connection: {'keep-alive' if kept else 'close'}\r\n\r\n"
         )
         util.write(connection.sock, head.encode() + (b"" if request.method == "HEAD" else REFUSAL))
-        environ = {"REQUEST_METHOD": request.method}
-        self.wsgi.journal.note(finished(environ, 503, "store_unavailable", request_id, began_s))
+        if hasattr(self.wsgi, "refused"):
+            self.wsgi.refused(request.method, request_id, began_s)
         return kept
 
     def finish_request(self, connection: TConn, done: Future[Any]) -> None:

@@ -89,7 +89,7 @@ class Meter:
         self._started = True
         self._second = int(time.time())
         threading.Thread(target=self._work, name="meter", daemon=True).start()
-        atexit.register(self.catch_up)
+        atexit.register(self._end)
 
     def ran(self, script: str, seconds: float, outcomes: Sequence[str]) -> None:
         """Note a round trip, and the outcome of each run in it."""
@@ -111,6 +111,10 @@ class Meter:
             for beat in self._beats:
                 beat()
             self._count()
+
+    def _end(self) -> None:
+        self.catch_up()
+        self._tell()
 
     def _work(self) -> None:
         while True:
