@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlparse
 import click
 from redis.exceptions import RedisError
 
-from engine import cli_levers, dry_run, log, meter, stock_file, store, up, verify
+from engine import cli_doctor, cli_levers, dry_run, log, meter, stock_file, store, up, verify
 from engine import database as postgres
 from engine import keeper as keeping
 from engine.audit import told
@@ -273,6 +273,10 @@ def redis_cli(arguments: tuple[str, ...], data_dir: Path) -> None:
         raise ConfigurationError("Neither redis-cli nor valkey-cli is installed; Debian has it in redis-tools")
     options, environment = _redis_cli_options(settings_of(data_dir).redis_url)
     os.execve(binary, [binary, *options, *arguments], os.environ | environment)
+
+
+for command in cli_doctor.COMMANDS:
+    cli.add_command(command)
 
 
 def main() -> None:

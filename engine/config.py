@@ -153,4 +153,5 @@ def _is_database_url(text: str) -> bool:
 
 def _without_password(url: str) -> str:
     head, at, tail = url.rpartition("@")
-    return f"{head.split('://')[0]}://…@{tail}" if at else url
+    scheme, named, _ = head.partition("://")
+    return f"{scheme if named else ''}{named}…@{tail}" if at else url

@@ -48,7 +48,7 @@ class DataDir:
         return path
 
     @property
-    def _secrets(self) -> Path:
+    def secrets_file(self) -> Path:
         return self.path / "secrets.env"
 
     def lock(self) -> IO[str]:
@@ -107,10 +107,10 @@ class DataDir:
         if missing:
             lines = [f"{name}={value}\n" for name, value in known.items()]
             lines += [f"{name}={secrets.token_urlsafe(32)}\n" for name in missing]
-            descriptor = os.open(self._secrets.with_suffix(".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            descriptor = os.open(self.secrets_file.with_suffix(".new"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with open(descriptor, "w", encoding="ascii") as file:
                 file.writelines(lines)
-            self._secrets.with_suffix(".new").rename(self._secrets)
+            self.secrets_file.with_suffix(".new").rename(self.secrets_file)
 
     def environment(self, given: Mapping[str, str]) -> dict[str, str]:
         """The environment, with what this directory knows filled in where it says nothing."""
@@ -122,10 +122,10 @@ class DataDir:
         return filled
 
     def _read_secrets(self) -> dict[str, str]:
-        if not self._secrets.exists():
+        if not self.secrets_file.exists():
             return {}
         try:
-            pairs = [line.partition("=") for line in self._secrets.read_text().splitlines()]
+            pairs = [line.partition("=") for line in self.secrets_file.read_text().splitlines()]
         except OSError as error:
             raise ConfigurationError(f"The secrets can't be read: {error}") from error
         return {name: value for name, _, value in pairs if value}

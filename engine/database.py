@@ -130,15 +130,21 @@ def answering() -> Iterator[None]:
         yield
     except (psycopg.Error, PoolTimeout) as error:
         missing = isinstance(error, psycopg.errors.UndefinedTable)
-        said = "Postgres has no schema; a keeper makes it when it starts" if missing else "Postgres can't answer now"
+        said = (
+            "Postgres has no schema yet: run stockade migrate, or start a keeper as its owner"
+            if missing
+            else "Postgres can't answer now"
+        )
         raise StoreUnavailable(said) from error
 
 
-def migrate(database: Database) -> None:
+def migrate(database: Database) -> str:
     """Bring the schema up to date. Processes that start at once wait for each other.
 
+    Returns: the revision that was there before, '' if none.
+
     Raises:
-        ConfigurationError: a newer version of this program has written the schema.
+        ConfigurationError: a newer version of this program has written the schema, or this role may not change it.
         StoreUnavailable: Postgres can't be reached.
     """
     with database.connect() as guard, answering():
@@ -146,9 +152,13 @@ def migrate(database: Database) -> None:
         guard.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
         found = schema(guard)
         if found == SCHEMA:
-            return
+            return found
         if found > SCHEMA:
             raise ConfigurationError(_newer(found))
+        if not _owned(guard):
+            raise ConfigurationError(
+                f"Postgres {_older(found)}, which this role may not change: run stockade migrate as the owner of the tables"
+            )
         # Imported here: it takes longer than all the rest of a start, and is needed once in a version.
         from alembic import command
         from alembic.config import Config
@@ -161,6 +171,7 @@ def migrate(database: Database) -> None:
             config.attributes["connection"] = connection
             command.upgrade(config, SCHEMA)
         engine.dispose()
+        return found
 
 
 def check(database: Database) -> None:
@@ -175,19 +186,43 @@ def check(database: Database) -> None:
     if found > SCHEMA:
         raise ConfigurationError(_newer(found))
     if found < SCHEMA:
-        has = f"has schema {found}" if found else "has no schema yet"
         raise ConfigurationError(
-            f"Postgres {has}; this version needs {SCHEMA}: start a keeper, which brings it up to date"
+            f"Postgres {_older(found)}: run stockade migrate, or start a keeper as the owner of the tables"
         )
 
 
 def schema(connection: Connection) -> str:
-    """The revision that the database has, '' if none."""
+    """The revision that the database has, '' if none.
+
+    Raises:
+        ConfigurationError: this role may not see it.
+    """
     there = connection.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone()
     if not there or not there[0]:
         return ""
-    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    try:
+        row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise ConfigurationError(
+            "This role may not read Stockade's tables in Postgres: see docs/deploy/postgres-roles.sql"
+        ) from error
     return str(row[0]) if row else ""
+
+
+def _owned(connection: Connection) -> bool:
+    """Whether this role may make tables, and change those that are there."""
+    row = connection.execute(
+        """
+        SELECT has_schema_privilege(current_schema(), 'CREATE')
+           AND coalesce((SELECT pg_has_role(relowner, 'USAGE') FROM pg_class WHERE oid = to_regclass('ledger')), true)
+        """
+    ).fetchone()
+    return bool(row and row[0])
+
+
+def _older(found: str) -> str:
+    has = f"has schema {found}" if found else "has no schema yet"
+    return f"{has}, and this version needs {SCHEMA}"
 
 
 def _newer(found: str) -> str:

@@ -26,7 +26,7 @@ def test_a_database_without_a_schema_is_refused_with_advice_and_gets_one_from_ma
     database: str,
 ) -> None:
     postgres = Database(settings(STOCKADE_DATABASE_URL=database))
-    with pytest.raises(ConfigurationError, match=r"has no schema yet; .*start a keeper"):
+    with pytest.raises(ConfigurationError, match=r"has no schema yet, .*run stockade migrate, or start a keeper"):
         check(postgres)
     with ThreadPoolExecutor(4) as starts:
         list(starts.map(migrate, [postgres] * 4))
@@ -38,7 +38,9 @@ def test_an_older_schema_is_refused_by_the_api_with_advice(database: str) -> Non
     postgres = Database(settings(STOCKADE_DATABASE_URL=database))
     migrate(postgres)
     revision(database, "0000")
-    with pytest.raises(ConfigurationError, match=f"has schema 0000; this version needs {SCHEMA}: start a keeper"):
+    with pytest.raises(
+        ConfigurationError, match=f"has schema 0000, and this version needs {SCHEMA}: run stockade migrate"
+    ):
         check(postgres)
 
 
