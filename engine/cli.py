@@ -222,7 +222,7 @@ def restore_command(rehearse: bool, force: bool, as_json: bool, data_dir: Path) 
         outcome = {
             Need.CERTIFY: "nothing would change",
             Need.DECISION: "the gate stays shut; with --force all of this would change",
-        }.get(finding.need, "all of this would change")
+        }.get(finding.need, "all of this would change" if changes else "nothing would change")
     elif finding.need is Need.DECISION:
         raise ConfigurationError(f"{finding.why}. See --dry-run; --force gives up what only Redis has")
     elif recovery.certified() and not force:

@@ -331,7 +331,7 @@ def test_the_runbook_says_what_every_error_code_and_every_key_means_and_how_each
     assert sorted(re.findall(r"^#### `(\w+)`$", text, re.MULTILINE)) == sorted(STATUS)
     built = set(re.findall(r"\{self\.prefix\}(\w+)", (ROOT / "engine/keys.py").read_text()))
     assert built <= set(re.findall(r"^\| `(\w+)[:`]", text, re.MULTILINE))
-    assert set(re.findall(r"^\$ stockade redis-cli --eval lua/look/(\w+)\.lua '", text, re.MULTILINE)) == LOOKS.keys()
+    assert set(re.findall(r"^\$ stockade redis-cli --eval lua/look/(\w+)\.lua ", text, re.MULTILINE)) == LOOKS.keys()
 
 
 def test_the_readme_has_every_variable_of_the_environment() -> None:

@@ -77,3 +77,11 @@ def test_alerts_and_dashboard_name_metrics_that_there_are(
     }
     assert len(named) > 10
     assert {name for name in named if name not in there and suffix.sub("", name) not in there} == set()
+
+
+def test_every_alert_leads_to_an_entry_of_the_runbook() -> None:
+    headings = re.findall(r"^#+ (.+)$", (ROOT / "docs" / "RUNBOOK.md").read_text(), re.MULTILINE)
+    anchors = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    linked = re.findall(r"runbook: docs/RUNBOOK\.md#(\S+)", ALERTS.read_text())
+    assert len(linked) == len(re.findall(r"alert: ", ALERTS.read_text()))
+    assert [anchor for anchor in linked if anchor not in anchors] == []
