@@ -10,7 +10,7 @@ from typing import Any
 
 from engine import ledger
 from engine.database import Connection, Database, answering
-from engine.errors import LedgerBroken
+from engine.errors import LedgerBroken, StoreUnavailable
 from engine.ledger import COLUMNS, Entry, Position, chained
 from engine.store import Store
 
@@ -38,6 +38,7 @@ class Writer:
         self._database = database
         self._store = store
         self._connection: Connection | None = None
+        self._was_cut = False
 
     def drain(self) -> Position:
         """Write every event that the stream has when this begins.
@@ -48,6 +49,16 @@ class Writer:
             LedgerBroken: the stream doesn't go on where the ledger ends; nothing is written then.
             StoreUnavailable: Redis or Postgres can't be reached.
         """
+        left_from_before = self._connection is not None
+        try:
+            return self._drained()
+        except StoreUnavailable:
+            # A Postgres that was started again has cut the connection that was left from before.
+            if not (left_from_before and self._was_cut):
+                raise
+            return self._drained()
+
+    def _drained(self) -> Position:
         try:
             with answering():
                 while True:
@@ -62,6 +73,7 @@ class Writer:
 
     def close(self) -> None:
         if self._connection is not None:
+            self._was_cut = self._connection.broken
             self._connection.close()
             self._connection = None
 

@@ -158,6 +158,17 @@ def test_a_postgres_that_is_gone_is_waited_for_in_bounded_time_and_nothing_else_
     assert slow.problems() == ()
 
 
+@one_kind
+def test_a_postgres_that_was_started_again_refuses_nobody_who_comes_after(
+    slow: Shop, own_postgres: PrivatePostgres
+) -> None:
+    held = slow.hold()
+    own_postgres.kill()
+    own_postgres.start()
+    slow.pay(held)
+    assert_written(slow)
+
+
 @pytest.fixture
 def held_back(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], Any]:
     """Pays for a hold, and has something else happen between the script and the write of the ledger."""
