@@ -5,77 +5,25 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
-import sys
-import threading
-from collections.abc import Callable
-from contextlib import suppress
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 
+from engine.embedded_postgres import processes
+from tests.command.pages import Command, Shell, commands, has_shape
 from tests.command.quick import installed
-from tests.command.service import ROOT, Service
+from tests.command.service import ROOT, Service, part
 from tests.waiting import wait_until
 
 PAGE = ROOT / "docs" / "RUNBOOK.md"
 SKU = "sneaker-42"
-
-MASKS = (
-    (r"(/[\w.-]+)+/data\b", "DATA"),
-    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
-    (r"Bearer \S+", "TOKEN"),
-    (r"\b[\w.-]+:\d+:[0-9A-Za-z]{6}\b", "KEEPER"),
-    (r"\b[0-9A-Za-z]{22}\b", "ID"),
-    (r"\b[0-9a-f]{16,40}\b", "HASH"),
-    (r"\b\d+ h \d+ min\b|\b\d+ min \d+ s\b|\b\d+(\.\d+)? (ms|s|KiB|MiB|GiB)\b", "AMOUNT"),
-    (r"\d+(\.\d+)?", "N"),
-    (r"N[KMG]\b", "N"),
-    (r"\s+", " "),
-)
-"""What differs from run to run, and the word that stands for it when shapes are compared."""
-
-ANYTHING = "…"
-"""In an answer on the page: whatever stands here."""
-
-BEFORE = {"Restore from nothing": lambda redis: redis.flushall()}
-"""What happens to Redis before an entry's commands, which are for when it has happened."""
-
-
-MOST_SECONDS = 20
-"""For one command."""
-
-
-@dataclass(frozen=True)
-class Command:
-    heading: str
-    text: str
-    answer: str
-
-
-def commands(page: str) -> list[Command]:
-    found = []
-    for part in re.split(r"^#{2,4} ", page, flags=re.MULTILINE)[1:]:
-        heading = part.splitlines()[0]
-        for block in re.findall(r"```console\n(.*?)```", part, re.DOTALL):
-            for step in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-                text, _, answer = step.partition("\n")
-                found.append(Command(heading, text, answer.strip()))
-    return found
-
-
-def masked(text: str) -> str:
-    for pattern, word in MASKS:
-        text = re.sub(pattern, word, text)
-    return text.strip()
-
-
-def has_shape(answer: str, expected: str) -> bool:
-    parts = [re.escape(masked(part)) for part in expected.split(ANYTHING)]
-    return re.fullmatch(r"\s*.*?\s*".join(parts), masked(answer), re.DOTALL) is not None
 
 
 @dataclass
@@ -101,6 +49,9 @@ class Sale:
         assert self._commit(gone, "pay-2", pay) == 409
         self.names = {"SKU": SKU, "ID": held, "PAID": paid, "GONE": gone}
 
+    def readiness(self, part: str) -> str:
+        return str(self.service.call("GET", "/readyz").document["checks"][part])
+
     def _put(self, sku: str, attributes: dict[str, Any], token: str) -> None:
         assert self.service.call("PUT", f"/v1/skus/{sku}", attributes, token=token).status == 201
 
@@ -115,41 +66,49 @@ class Sale:
         return str(answer.document["id"])
 
 
-class Shell:
-    """One bash for a whole page, so that what an entry sets is there in the next."""
+@contextmanager
+def keeper_hangs(sale: Sale) -> Iterator[None]:
+    keeper = part(sale.service.process, "keeper")
+    os.kill(keeper.pid, signal.SIGSTOP)
+    wait_until(lambda: sale.readiness("keeper") == "missing")
+    yield
+    os.kill(keeper.pid, signal.SIGCONT)
 
-    END = "---- end of this command ----"
 
-    def __init__(self, path: Path, directory: Path, data_dir: Path) -> None:
-        environment = os.environ | {
-            "PATH": f"{path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "STOCKADE_DATA_DIR": str(data_dir),
-            "USER": "olga",
-        }
-        self._process = subprocess.Popen(
-            ["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=environment, cwd=directory,
-        )  # fmt: skip
+@contextmanager
+def postgres_hangs(sale: Sale) -> Iterator[None]:
+    for pid in processes((sale.service.data_dir / "postgres").resolve()):
+        os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: sale.readiness("postgres") == "unavailable")
+    yield
 
-    def run(self, command: str) -> str:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{{ {command}\n}} </dev/null\necho; echo '{self.END}'\n")
-        self._process.stdin.flush()
-        # A command that never ends would take the whole run with it.
-        watch = threading.Timer(MOST_SECONDS, self._process.kill)
-        watch.start()
-        lines: list[str] = []
-        while (line := self._process.stdout.readline()) and line.strip() != self.END:
-            lines.append(line)
-        watch.cancel()
-        assert line, f"no end within {MOST_SECONDS} s: {command}"
-        return "".join(lines).strip()
 
-    def close(self) -> None:
-        """End the shell with what it has left running."""
-        with suppress(BrokenPipeError):
-            self._process.communicate("kill $(jobs -p) 2>/dev/null\n", timeout=20)
+@contextmanager
+def counter_changed(sale: Sale) -> Iterator[None]:
+    sale.redis.hincrby(f"stk:{{p0}}:sku:{SKU}", "reserved", -5)
+    yield
+
+
+@contextmanager
+def nearly_full(sale: Sale) -> Iterator[None]:
+    sale.redis.config_set("maxmemory", sale.redis.info("memory")["used_memory"] + 1_000_000)
+    yield
+
+
+@contextmanager
+def flushed(sale: Sale) -> Iterator[None]:
+    sale.redis.flushall()
+    yield
+
+
+DURING = {
+    "No keeper leads": keeper_hangs,
+    "Postgres is down": postgres_hangs,
+    "Stock is stuck in reserved": counter_changed,
+    "Redis memory is high": nearly_full,
+    "Restore from nothing": flushed,
+}
+"""What is wrong while an entry's commands are typed; in the others nothing is."""
 
 
 def answers(service: Service, directory: Path) -> list[tuple[Command, str]]:
@@ -162,15 +121,13 @@ def answers(service: Service, directory: Path) -> list[tuple[Command, str]]:
         page = re.sub(rf"\b{name}=[\w-]+", f"{name}={value}", page)
     page = page.replace("API=http://127.0.0.1:8000", f"API=http://{service.host}:{service.port}")
     (directory / "lua").symlink_to(ROOT / "lua")
-    found, entry = [], ""
+    found = []
     with installed(directory) as path:
         shell = Shell(path, directory, service.data_dir)
         try:
-            for command in commands(page):
-                if command.heading != entry:
-                    entry = command.heading
-                    BEFORE.get(entry, lambda redis: None)(sale.redis)
-                found.append((command, shell.run(command.text)))
+            for heading, typed in groupby(commands(page), lambda command: command.heading):
+                with DURING.get(heading, lambda sale: nullcontext())(sale):
+                    found += [(command, shell.run(command.text)) for command in typed]
         finally:
             shell.close()
     return found
