@@ -320,7 +320,7 @@ INVARIANTS = [
             "SKU          a, as of 2096-10-02T07:06:40Z, looked at 2 of 2 live holds of any SKU",
             "ok   conservation: on_hand 5; available 2 + reserved 3 + allocated 0",
             FINE[0],
-            "ok   holds: reserved 3 = 3 units in 2 live holds",
+            "ok   holds: reserved 3, 3 units in 2 live holds",
             FINE[1],
             f"ok   next_release: next_release_ms is {FAR_MS + 900_000}, the earliest deadline {FAR_MS + 900_000}"
             " (2096-10-02T07:21:40Z)",
@@ -332,7 +332,7 @@ INVARIANTS = [
         PAID,
         "invariants",
         (
-            "ok   holds: reserved 0 = 0 units in 0 live holds",
+            "ok   holds: reserved 0, 0 units in 0 live holds",
             "ok   next_release: next_release_ms is missing, no live hold seen",
         ),
     ),
@@ -342,7 +342,7 @@ INVARIANTS = [
         "invariants",
         (
             "ok   conservation: on_hand 5; available 2 + reserved 3 + allocated 0",
-            "?    holds: reserved 3 = 2 units in 1 live holds, which are not all",
+            "?    holds: reserved 3, 2 units in 1 live holds, which are not all",
             "?    deadlines: the holds end when deadlines says",
             f"ok   next_release: next_release_ms is {FAR_MS + 900_000}, the earliest deadline {FAR_MS + 900_000}"
             " (2096-10-02T07:21:40Z)",
@@ -355,7 +355,7 @@ INVARIANTS = [
         "invariants where a part is too much already",
         (*HELD, reserve("a=1", "r2"), put(A, "reserved", 1, "available", 4)),
         "invariants",
-        ("BAD  holds: reserved 1 = 2 units in 1 live holds, which are not all",),
+        ("BAD  holds: reserved 1, 2 units in 1 live holds, which are not all",),
         (1,),
     ),
     Look(
@@ -380,14 +380,14 @@ INVARIANTS = [
         (
             "BAD  conservation: on_hand 5; available x%0A + reserved missing + allocated 0",
             "BAD  range: counters are whole numbers from 0 on",
-            "BAD  holds: reserved missing = 2 units in 1 live holds",
+            "BAD  holds: reserved missing, 2 units in 1 live holds",
         ),
     ),
     Look(
         "invariants of a hold that deadlines lacks",
         (*HELD, lambda store: store.redis.zrem(KEYS.deadlines, "r1")),
         "invariants",
-        ("BAD  holds: reserved 2 = 0 units in 0 live holds",),
+        ("BAD  holds: reserved 2, 0 units in 0 live holds",),
     ),
     Look(
         "invariants of a hold with another deadline",
@@ -407,7 +407,7 @@ INVARIANTS = [
         ),
         "invariants",
         (
-            "BAD  holds: reserved 2 = 0 units in 0 live holds",
+            "BAD  holds: reserved 2, 0 units in 0 live holds",
             "BAD  deadlines: r3 has no record that can be read; r2 has no record that can be read; r1 is released; 3 in all",
         ),
     ),

@@ -104,7 +104,7 @@ rule('conservation', sound and on_hand == available + reserved + allocated,
   string.format('on_hand %s; available %s + reserved %s + allocated %s', unpack(stored)), true)
 rule('range', sound and math.min(on_hand, available, reserved, allocated) >= 0, 'counters are whole numbers from 0 on', true)
 rule('holds', reserved and (reserved == held or not whole and reserved > held),
-  string.format('reserved %s = %.0f units in %d live holds', stored[3], held, holds) .. (whole and '' or ', which are not all'))
+  string.format('reserved %s, %.0f units in %d live holds', stored[3], held, holds) .. (whole and '' or ', which are not all'))
 rule('deadlines', #odd == 0, #odd == 0 and 'the holds end when deadlines says' or table.concat(odd, '; ', 1, math.min(#odd, 5))
   .. ('; ' .. #odd .. ' in all'))
 rule('next_release', not earliest_ms or release_ms and release_ms > 0 and release_ms <= earliest_ms,

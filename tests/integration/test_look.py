@@ -162,7 +162,7 @@ def test_among_ten_thousand_holds_one_call_looks_at_so_many_and_the_next_goes_on
     assert page_through(store, 2_000) == (wanted, count, 5)
     assert page_through(store, 1_999) == (wanted, count, 6)
     lines = look(store, "invariants", 2_000)
-    assert "?    holds: reserved 200 = 40 units in 20 live holds, which are not all" in lines
+    assert "?    holds: reserved 200, 40 units in 20 live holds, which are not all" in lines
     assert "looked at 2000 of 10000 live holds" in lines[0]
 
 
