@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import struct
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-# Where the workers keep their counts, for the page that Prometheus reads. prometheus_client looks for it when it is imported.
-_own_counts = not os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-if _own_counts:
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="stockade-metrics-")
+from engine import count_files
+
+# Where the workers keep their counts. This file is read again at a reload; then there is one.
+OWN_COUNTS = f"stockade-api-{os.getpid()}"
+if not os.environ.get(count_files.VARIABLE):
+    os.environ[count_files.VARIABLE] = str(count_files.make(OWN_COUNTS, Path(tempfile.gettempdir())))
+_counts = Path(os.environ[count_files.VARIABLE])
+_counts.mkdir(parents=True, exist_ok=True)
 
 import api.wsgi  # noqa: E402, F401 (see when_ready)
 from api.worker import PLACES, Worker  # noqa: E402
@@ -72,14 +77,18 @@ loglevel = "warning"
 
 
 def on_exit(server: Any) -> None:
-    if _own_counts:
-        shutil.rmtree(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]), ignore_errors=True)
+    if _counts.name == OWN_COUNTS:
+        shutil.rmtree(_counts, ignore_errors=True)
 
 
 def child_exit(server: Any, worker: Any) -> None:
     """Called by gunicorn's parent when a worker is gone, however it went."""
     if isinstance(worker, Worker):
         PLACES.give_back(worker.place)
+    try:
+        count_files.bury(_counts, worker.pid)
+    except (OSError, RuntimeError, ValueError, struct.error):
+        server.log.exception("counts of worker %s are lost", worker.pid)
 
 
 def when_ready(server: Any) -> None:

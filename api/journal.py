@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import select
+import threading
 import time
 from collections import Counter as Tally
 from collections import deque
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
+from queue import Full, Queue
 from typing import Any, NamedTuple
 
 import orjson
@@ -36,6 +40,17 @@ REQUEST_SECONDS = Histogram(
     registry=REGISTRY,
 )
 
+LINES_LOST = Counter(
+    "stockade_log_lines_lost_total",
+    "Lines of the request log that nobody took: whoever reads the log was too slow, or is gone.",
+    registry=REGISTRY,
+)
+
+MOST_PARCELS = 200
+"""Parcels of lines that wait to be written, one a beat of the meter. What comes then is lost, rather than a buyer kept waiting."""
+
+LAST_WORDS_SECONDS = 1.0
+
 METHODS = ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH")
 
 
@@ -58,17 +73,21 @@ class Journal:
 
     def __init__(self, secret: bytes, logs: bool) -> None:
         self._finished: deque[Finished] = deque(maxlen=MOST_NOTES)
+        self._parcels: Queue[list[Finished]] = Queue(MOST_PARCELS)
         self._logs = logs
         self._known_as = lru_cache(10_000)(lambda user: known_as(secret, user))
+
+    def start(self) -> None:
+        """Begin to write, in a thread of its own: a terminal or a pipe that nobody reads holds up nothing else."""
+        threading.Thread(target=self._work, name="journal", daemon=True).start()
+        atexit.register(self._end)
 
     def note(self, finished: Finished) -> None:
         self._finished.append(finished)
 
     def catch_up(self) -> None:
-        """Write the lines and count the requests that were noted before this call."""
+        """Count the requests that were noted before this call, and have their lines written."""
         requests = taken(self._finished)
-        if self._logs:
-            write(self._line(request) for request in requests)
         codes: Tally[tuple[str, str, str]] = Tally()
         for request in requests:
             method = request.method if request.method in METHODS else "other"
@@ -76,6 +95,30 @@ class Journal:
             codes[method, request.route, request.code] += 1
         for labels, times in codes.items():
             REQUESTS.labels(*labels).inc(times)
+        if requests and self._logs:
+            try:
+                self._parcels.put_nowait(requests)
+            except Full:
+                LINES_LOST.inc(len(requests))
+
+    def write(self) -> None:
+        """Write the lines of one parcel; waits for one."""
+        requests = self._parcels.get()
+        try:
+            write(self._line(request) for request in requests)
+        except OSError:
+            LINES_LOST.inc(len(requests))
+        finally:
+            self._parcels.task_done()
+
+    def _work(self) -> None:
+        while True:
+            self.write()
+
+    def _end(self) -> None:
+        give_up_s = time.monotonic() + LAST_WORDS_SECONDS
+        while self._parcels.unfinished_tasks and time.monotonic() < give_up_s:
+            time.sleep(0.01)
 
     def _line(self, request: Finished) -> bytes:
         document: dict[str, Any] = {
@@ -95,11 +138,14 @@ class Journal:
 
 
 def write(lines: Iterable[bytes]) -> None:
-    """Write whole lines on stderr, as few pieces as go through a pipe undivided."""
+    """Write whole lines on stderr, in as few pieces as go through a pipe undivided. Raises OSError: nobody takes them."""
     for piece in pieces(lines):
         left = memoryview(piece)
         while left:
-            left = left[os.write(STDERR, left) :]
+            try:
+                left = left[os.write(STDERR, left) :]
+            except BlockingIOError:
+                select.select([], [STDERR], [])
 
 
 def pieces(lines: Iterable[bytes]) -> Iterator[bytes]:

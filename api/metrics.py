@@ -6,33 +6,50 @@ Counts are of this host: add them up over hosts. The state is the same whichever
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
+import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from engine import count_files
 from engine.engine import Engine
 from engine.errors import StoreUnavailable
 from engine.meter import REGISTRY
 from engine.overview import Now
 
-DIRECTORY = "PROMETHEUS_MULTIPROC_DIR"
-"""Where the processes of this host keep their counts; prometheus_client's own name for it. Without it there is one process."""
+log = structlog.get_logger()
 
 UNITS = ("available", "reserved", "allocated")
 
 
 def page(engine: Engine) -> bytes:
-    engine.meter.catch_up()
-    counted = REGISTRY
-    if os.environ.get(DIRECTORY):
-        counted = CollectorRegistry()
-        MultiProcessCollector(counted)
+    """Counts and state. Waits for Redis and Postgres as long as they may take."""
     state = CollectorRegistry()
     state.register(State(engine))
-    return generate_latest(counted) + generate_latest(state)
+    return counts(engine) + generate_latest(state)
+
+
+def counts(engine: Engine) -> bytes:
+    """What the processes of this host have counted. Waits for nobody."""
+    engine.meter.catch_up()
+    directory = os.environ.get(count_files.VARIABLE)
+    if not directory:
+        return generate_latest(REGISTRY)
+    counted = CollectorRegistry()
+    try:
+        with count_files.locked(Path(directory)):
+            MultiProcessCollector(counted)
+            return generate_latest(counted)
+    except (OSError, RuntimeError, ValueError, struct.error) as error:
+        log.error(
+            "counts_unreadable", directory=directory, error=str(error), advice="restart the API; it begins them anew"
+        )
+        return b""
 
 
 class State(Collector):
@@ -48,7 +65,9 @@ class State(Collector):
         try:
             now = self._overview.now()
             skus = self._overview.skus(now.units.foremost if now.units else ())
-        except StoreUnavailable:
+        except Exception as error:
+            if not isinstance(error, StoreUnavailable):
+                log.exception("state_unreadable")
             yield _gauge("stockade_redis_up", "Whether Redis answers.", 0)
             return
         yield _gauge("stockade_redis_up", "Whether Redis answers.", 1)
@@ -80,10 +99,12 @@ def _of_redis(now: Now) -> Iterable[Metric]:
     events.add_metric([], int(glance.meta.get("seq") or 0))
     yield events
     if now.units:
-        units = GaugeMetricFamily("stockade_units", "Units of all SKUs, added up every few seconds.", labels=["state"])
+        units = GaugeMetricFamily("stockade_units", "Units of all SKUs, added up again and again.", labels=["state"])
         for name in UNITS:
             units.add_metric([name], getattr(now.units, name))
         yield units
+        age_s = max(0, glance.now_ms - now.units.as_of_ms) / 1000
+        yield _gauge("stockade_units_age_seconds", "How long ago that adding up began.", age_s)
 
 
 def _of_postgres(now: Now) -> Iterable[Metric]:

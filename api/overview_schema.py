@@ -29,7 +29,7 @@ class MemorySchema(Answered):
 
 
 class TotalsSchema(Answered):
-    """`events` is the number of the ledger's last event. Units are added up every few seconds, at `as_of`."""
+    """`events` is the number of the ledger's last event. Units are added up again and again; `as_of` says when last."""
 
     skus = Whole(required=True)
     live_reservations = Whole(required=True)

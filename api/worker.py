@@ -40,8 +40,11 @@ REQUEST_SECONDS = 20.0
 REFUSERS = 2
 """Threads that refuse. They get through many more requests than those that serve."""
 
-ANSWERED_ALWAYS = ("/healthz", "/metrics")
-"""A balancer that takes out a node for being busy gives its load to the others, and they are next. And who watches must see it."""
+ANSWERED_ALWAYS = {"/healthz": "/healthz", "/metrics": "/metrics/counts"}
+"""Paths that are answered however busy a worker is, and what is answered there: nothing that waits for Redis.
+
+A balancer that takes out a node for being busy gives its load to the others, and they are next. And who watches must see it.
+"""
 
 REFUSAL = orjson.dumps(
     document("store_unavailable", "Too many requests are waiting. Nothing was changed; repeat after Retry-After.", {})
@@ -161,8 +164,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return super().handle(connection)
 
     def handle_request(self, request: Any, connection: TConn) -> bool:
-        if connection.refused and request.path not in ANSWERED_ALWAYS:
-            return self._refuse(request, connection)
+        if connection.refused:
+            if request.path not in ANSWERED_ALWAYS:
+                return self._refuse(request, connection)
+            request.path = ANSWERED_ALWAYS[request.path]
         kept = bool(super().handle_request(request, connection))
         # What stands in the connection after a body that ends nowhere is no request, whatever it looks like.
         return kept and not is_spoiled(request.body)

@@ -21,5 +21,6 @@ def app() -> Flask:
         structlog.get_logger().warning("weak_secret", variable=name, advice="use 32 random bytes")
     engine = build(settings, client(settings, certified=True), watching=client(settings))
     made = create_app(engine)
+    made.journal.start()
     engine.meter.start(made.journal.catch_up)
     return made

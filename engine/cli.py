@@ -214,10 +214,7 @@ def restore_command(rehearse: bool, force: bool, as_json: bool, data_dir: Path) 
     if force:
         found = replace(found, why=f"by force ({found.why})")
         finding = replace(found, need=Need.REBUILD)
-        if found.need is Need.CERTIFY:
-            # What the keeper would do a moment later; so that it doesn't look like something to give up.
-            recovery.writer.drain()
-    changes = dry_run.changes(engine, recovery, finding) if rehearse else []
+    changes = dry_run.changes(engine, recovery, found, force=force) if rehearse else []
     if rehearse:
         outcome = {
             Need.CERTIFY: "nothing would change",

@@ -40,13 +40,6 @@ class DataDir:
     def postgres_dir(self) -> Path:
         return self.path / "postgres"
 
-    def fresh_metrics_dir(self) -> Path:
-        """Where this run's processes keep their counts; those of the last one are removed."""
-        path = self.path / "metrics"
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(mode=0o700)
-        return path
-
     @property
     def secrets_file(self) -> Path:
         return self.path / "secrets.env"

@@ -5,28 +5,73 @@ from __future__ import annotations
 from engine import ledger, picture, projection
 from engine.database import Connection, answering
 from engine.engine import Engine
-from engine.ledger import PAGE
+from engine.errors import LedgerBroken
+from engine.fold import Fold, Hash
+from engine.ledger import PAGE, event_of
+from engine.picture import Picture
 from engine.recovery import Finding, Need, Recovery
 
 MOST_SHOWN = 1_000
 
 
-def changes(engine: Engine, recovery: Recovery, finding: Finding) -> list[str]:
-    """Each counter, reservation, limit and lever that would become another one; before them, how many events would be given up."""
-    if finding.need is Need.CERTIFY:
+def changes(engine: Engine, recovery: Recovery, finding: Finding, *, force: bool) -> list[str]:
+    """Each counter, reservation, limit and lever that would become another one; before them, how many events would be given up.
+
+    Where Redis and the ledger agree, `force` would carry over what only Redis has: it counts as carried over.
+
+    Raises:
+        LedgerBroken: the ledger can't be folded; a restore would be refused, too.
+    """
+    if finding.need is not Need.CERTIFY:
+        recovery.projection.advance()
+        given_up, found = _contradicted(engine)
+    elif force:
+        recovery.projection.advance()
+        given_up, found = 0, _differing(engine)
+    else:
         return []
-    recovery.projection.advance()
-    seen = picture.take(engine.store, lambda epoch, after, upto: ())
-    with engine.database.connect() as connection, answering():
-        books = projection.live(connection, engine.store.keys.partition, list(seen.fold.records))
-        _, selling = projection.selling(connection, engine.store.keys.partition)
-        given_up = _only_in_redis(connection, engine)
-    found = [change.removeprefix("fold: ") for change in picture.differences(seen.fold, books)]
-    found += picture.lever_differences(seen.meta, selling)
     shown = found[:MOST_SHOWN]
     if len(found) > MOST_SHOWN:
         shown.append(f"and {len(found) - MOST_SHOWN} more")
     return [f"{given_up} events that only Redis has would be given up", *shown] if given_up else shown
+
+
+def _contradicted(engine: Engine) -> tuple[int, list[str]]:
+    """How many events only Redis has, and what would change, where the gate is shut."""
+    partition = engine.store.keys.partition
+    seen = picture.take(engine.store, lambda epoch, after, upto: ())
+    with engine.database.connect() as connection, answering():
+        books = projection.live(connection, partition, list(seen.fold.records))
+        _, selling = projection.selling(connection, partition)
+        given_up = _only_in_redis(connection, engine)
+    return given_up, _said(seen, books, selling)
+
+
+def _differing(engine: Engine) -> list[str]:
+    """What would change, where the shop may sell on meanwhile: the ledger as it will be when it has all that Redis shows."""
+    partition = engine.store.keys.partition
+    with engine.database.connect() as connection, answering():
+        with connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            epoch, seq = projection.reached(connection, partition)
+            books = projection.live(connection, partition, [])
+            _, books.selling = projection.selling(connection, partition)
+        books.lookup = lambda name: ledger.record(connection, partition, name)
+        seen = picture.take(engine.store, lambda epoch, after, upto: ())
+        for entry in engine.store.entries(f"({epoch}-{seq}", seen.seq - seq) if seen.seq > seq else []:
+            try:
+                books.apply(event_of(entry.row()))
+            except (KeyError, ValueError) as error:
+                name = f"{entry.epoch}-{entry.seq}"
+                raise LedgerBroken(
+                    "ledger_unfoldable", f"Event {name} can't follow the ones before it: {error}"
+                ) from error
+        return _said(seen, books, books.selling, live_only=True)
+
+
+def _said(seen: Picture, books: Fold, selling: Hash, *, live_only: bool = False) -> list[str]:
+    differences = picture.differences(seen.fold, books, live_only=live_only)
+    return [change.removeprefix("fold: ") for change in differences] + [*picture.lever_differences(seen.meta, selling)]
 
 
 def _only_in_redis(connection: Connection, engine: Engine) -> int:

@@ -102,7 +102,7 @@ class LedgerBroken(StoreUnavailable):
     """Redis and the ledger in Postgres don't tell one story, so nothing is written. `name` is a word for the runbook.
 
     `ledger_gap`: events are missing. `ledger_conflict`: the same event, or its place, has something else.
-    `ledger_changed`: a row in Postgres isn't what was written.
+    `ledger_changed`: a row in Postgres isn't what was written. `ledger_unfoldable`: an event can't follow the ones before it.
     """
 
     def __init__(self, name: str, detail: str) -> None:

@@ -131,10 +131,11 @@ def chained(before: bytes, payload_hash: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Reached:
-    """How far the ledger in Postgres goes, and when the newest snapshot was taken (0: there is none)."""
+    """How far the ledger in Postgres goes, when that event was, and when the newest snapshot was taken (0: there is none)."""
 
     epoch: int
     seq: int
+    at_ms: int
     snapshot_ms: int
 
 
@@ -188,12 +189,14 @@ class Ledger:
 
     def reached(self) -> Reached:
         query = """
-            SELECT epoch, seq, (SELECT max(taken_ms) FROM snapshots WHERE partition = %s)
-            FROM ledger_position WHERE partition = %s
+            SELECT epoch, seq,
+                (SELECT at_ms FROM ledger WHERE (partition, epoch, seq) = (at.partition, at.epoch, at.seq)),
+                (SELECT max(taken_ms) FROM snapshots WHERE partition = at.partition)
+            FROM ledger_position AS at WHERE partition = %s
         """
-        arguments = [self._partition, self._partition]
+        arguments = [self._partition]
         row = self._database.run(lambda connection: connection.execute(query, arguments).fetchone())
-        return Reached(row[0], row[1], row[2] or 0) if row else Reached(0, 0, 0)
+        return Reached(row[0], row[1], row[2] or 0, row[3] or 0) if row else Reached(0, 0, 0, 0)
 
     def record(self, reservation_id: str) -> dict[str, str] | None:
         """The hash of a reservation, as the projection has it."""

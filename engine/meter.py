@@ -37,6 +37,13 @@ RATE_OF = {
 }
 """The outcomes of scripts that make a rate. A refusal is counted where a buyer gets it, which is not every time a script refuses."""
 
+WATCHED = (
+    *((script, outcome) for script in ("expire", "release", "commit") for outcome in ("inconsistent", "wrong_keys")),
+    ("commit", "refund_required"),
+    ("refund", "refund_required"),
+)
+"""Outcomes that must never go unseen: Prometheus takes the first number that it sees of a series for where that began, so they begin at 0."""
+
 REGISTRY = CollectorRegistry()
 """Of all metrics that processes count. With PROMETHEUS_MULTIPROC_DIR, which the library itself reads, they are shared by files."""
 
@@ -86,6 +93,8 @@ class Meter:
     def start(self, *beats: Callable[[], None]) -> None:
         """Begin. `beats` are done a few times a second, in the meter's thread, and a last time at exit."""
         self._beats += beats
+        for labels in WATCHED:
+            SCRIPT_OUTCOMES.labels(*labels).inc(0)
         self._started = True
         self._second = int(time.time())
         threading.Thread(target=self._work, name="meter", daemon=True).start()

@@ -14,7 +14,7 @@ from engine.errors import StoreUnavailable
 from engine.fold import LEVERS, Fold, Hash
 from engine.states import State
 from engine.store import Store, answering
-from engine.values import Event, unpacked
+from engine.values import Event, number, unpacked
 
 CHUNKS = {"sku": 500, "rsv": 500, "buyers": 20}
 """Hashes read in one go, while Redis serves nobody else. Those of buyers may be large."""
@@ -208,10 +208,3 @@ def from_stream(store: Store) -> Events:
             position = f"{page[-1].epoch}-{page[-1].seq}"
 
     return events
-
-
-def number(text: str | None) -> int:
-    """A field that should be a number: 0 if it isn't there, -1 if somebody made something else of it."""
-    if not text:
-        return 0
-    return int(text) if text.isascii() and text.isdigit() else -1

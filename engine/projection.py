@@ -13,6 +13,7 @@ import orjson
 
 from engine import ledger
 from engine.database import Connection, Database, answering
+from engine.errors import LedgerBroken
 from engine.fold import Answer, Fold
 from engine.ledger import PAGE, Position
 from engine.values import Event
@@ -110,7 +111,12 @@ class Projection:
             fold = self._touched(connection, page)
             fold.clock_ms, fold.selling = clock_ms, selling
             before = {sku: dict(users) for sku, users in fold.buyers.items()}
-            fold.apply_all(page)
+            try:
+                fold.apply_all(page)
+            except (KeyError, ValueError) as error:
+                raise LedgerBroken(
+                    "ledger_unfoldable", f"An event after {at.entry_id} can't follow the ones before it: {error}"
+                ) from error
             self._put(connection, fold, before)
             last = page[-1]
             connection.execute(

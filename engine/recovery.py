@@ -240,6 +240,7 @@ class Recovery:
         if finding.need is Need.CERTIFY:
             self._shut("being restored from the ledger", restoring=False)
             self.writer.drain()
+            self.projection.advance(self._still_here)
         token = self._shut("being restored from the ledger", restoring=True)
         self._wipe(token)
         with self._database.connect() as connection, answering():

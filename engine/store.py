@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,7 @@ from engine.config import Settings
 from engine.errors import Closed, ConfigurationError, Inconsistent, StoreUnavailable
 from engine.keys import Keys
 from engine.ledger import Entry, entry_of
-from engine.values import Event, Line, Operation, Sku, unpacked
+from engine.values import Event, Line, Operation, Sku, number, unpacked
 
 RETRIES = 2
 """Of a call without an answer. Safe, because every script gives the same answer when it runs twice."""
@@ -176,6 +176,11 @@ class Glance:
     used_memory_bytes: int
     max_memory_bytes: int
 
+    @property
+    def seq(self) -> int:
+        """The number of the ledger's last event; 0 if somebody has made something else of it."""
+        return max(0, number(self.meta.get("seq")))
+
 
 MOST_RATES = 4_000
 """Entries of the stream of rates, about; a process makes one a second while something happens in it."""
@@ -218,7 +223,7 @@ class Store:
             ("INFO", "server", "replication", "memory"),
         )
         return Glance(
-            now_ms=_now_ms(time, meta.get("clock_ms")),
+            now_ms=max(_now_ms(time, None), number(meta.get("clock_ms"))),
             meta=meta,
             run_id=f"{info['run_id']}:{info['master_replid']}",
             live=live,
@@ -276,18 +281,26 @@ class Store:
 
     def skus(self, after: str, limit: int) -> list[Sku]:
         """At most `limit` SKUs by name, after the one named."""
+        names, fields = self._page_of_skus(after, limit)
+        return [sku_from(name, found) for name, found in zip(names, fields, strict=True) if found]
+
+    def page_of_skus(self, after: str, limit: int) -> tuple[list[str], list[Sku]]:
+        """At most `limit` names of SKUs, after the one named, and those SKUs of them that are whole."""
+        names, fields = self._page_of_skus(after, limit)
+        return names, _whole(names, fields)
+
+    def _page_of_skus(self, after: str, limit: int) -> tuple[list[str], list[dict[str, str]]]:
         with answering():
             least = f"({after}" if after else "-"
             names = self.redis.zrange(self.keys.skus, least, "+", bylex=True, offset=0, num=limit)
             pipe = self.redis.pipeline(transaction=False)
             for name in names:
                 pipe.hgetall(self.keys.sku(name))
-            return [sku_from(name, fields) for name, fields in zip(names, pipe.execute(), strict=True) if fields]
+            return names, pipe.execute()
 
     def skus_named(self, names: Sequence[str]) -> list[Sku]:
-        """The SKUs of these names that there are."""
-        found = self._ask(*[("HGETALL", self.keys.sku(name)) for name in names])
-        return [sku_from(name, fields) for name, fields in zip(names, found, strict=True) if fields]
+        """The SKUs of these names that there are, and are whole."""
+        return _whole(names, self._ask(*[("HGETALL", self.keys.sku(name)) for name in names]))
 
     def stock(self, skus: Sequence[str]) -> Stock:
         time, (clock_ms, paused), first, *rows = self._ask(
@@ -463,6 +476,15 @@ def _scores(reply: Sequence[Any]) -> list[tuple[str, int]]:
 
 def _now_ms(time: tuple[int, int], clock_ms: str | None) -> int:
     return max(time[0] * 1000 + time[1] // 1000, int(clock_ms or 0))
+
+
+def _whole(names: Sequence[str], found: Sequence[dict[str, str]]) -> list[Sku]:
+    """SKUs of these names, but for those whose hash is gone or lacks a number."""
+    skus = []
+    for name, fields in zip(names, found, strict=True):
+        with suppress(KeyError, ValueError):
+            skus.append(sku_from(name, fields))
+    return skus
 
 
 def sku_from(sku: str, fields: dict[str, str], replayed: bool = False) -> Sku:

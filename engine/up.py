@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import http.client
 import os
+import shutil
 import signal
 import socket
 import sys
 from collections.abc import Callable, Collection, Mapping
+from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 
-from engine import database, store
+from engine import count_files, database, store
 from engine.config import Settings, from_environment
 from engine.data_dir import DataDir
 from engine.embedded import Embedded
@@ -46,7 +48,10 @@ def up(data_dir: DataDir, host: str, port: int, workers: int | None, given: Mapp
     data_dir.withdraw()
     environment = absolute(data_dir.environment(given))
     # One place for all processes, so that each API worker can show what the others, and the keeper, have counted.
-    environment["PROMETHEUS_MULTIPROC_DIR"] = str(data_dir.fresh_metrics_dir().resolve())
+    counts = count_files.make(
+        f"stockade-{sha256(bytes(data_dir.path.resolve())).hexdigest()[:16]}", data_dir.path.resolve()
+    )
+    environment[count_files.VARIABLE] = str(counts)
     if workers:
         environment["STOCKADE_WORKERS"] = str(workers)
     supervisor = Supervisor()
@@ -76,6 +81,7 @@ def up(data_dir: DataDir, host: str, port: int, workers: int | None, given: Mapp
         data_dir.withdraw()
         for path in sockets.values():
             data_dir.remove_socket(path)
+        shutil.rmtree(counts, ignore_errors=True)
         listener.close()
         lock.close()
 

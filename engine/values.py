@@ -33,6 +33,13 @@ def packed(lines: Iterable[Line]) -> str:
     return " ".join(f"{line.sku}={line.quantity}" for line in lines)
 
 
+def number(text: str | None) -> int:
+    """A field that should be a number: 0 if it isn't there, -1 if somebody made something else of it."""
+    if not text:
+        return 0
+    return int(text) if text.isascii() and text.isdigit() else -1
+
+
 @dataclass(frozen=True)
 class Origin:
     """Who asks, and in which request. `actor` acts for `user`; for buyers both are the same."""

@@ -11,12 +11,12 @@ from engine.database import Connection, Database, answering
 from engine.errors import LedgerBroken
 from engine.fold import Fold
 from engine.ledger import Position
-from engine.picture import Picture, number
+from engine.picture import Picture
 from engine.projection import Projection
 from engine.snapshots import from_ledger
 from engine.states import State
 from engine.store import Store
-from engine.values import unpacked
+from engine.values import number, unpacked
 from engine.writer import Writer
 
 CHUNK = 1_000

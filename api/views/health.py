@@ -40,6 +40,12 @@ def metrics() -> Response:
     return Response(prometheus.page(current_app.extensions["stockade"].engine), content_type=CONTENT_TYPE_LATEST)
 
 
+@blueprint.get("/metrics/counts")
+def counts() -> Response:
+    """What is left of /metrics when a worker is too busy for the state."""
+    return Response(prometheus.counts(current_app.extensions["stockade"].engine), content_type=CONTENT_TYPE_LATEST)
+
+
 @blueprint.get("/openapi.json")
 def openapi() -> Response:
     return _json(current_app.extensions["stockade_openapi"], 200)

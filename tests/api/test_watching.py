@@ -30,7 +30,10 @@ class Log:
 
     def lines(self) -> list[dict[str, Any]]:
         """What was written since the last look."""
-        self._app.journal.catch_up()
+        journal = self._app.journal
+        journal.catch_up()
+        while not journal._parcels.empty():
+            journal.write()
         self.text = self._capfd.readouterr().err
         return [line for line in map(json.loads, self.text.splitlines()) if line["event"] == "request"]
 
