@@ -85,7 +85,7 @@ class Stockade(Flask):
         try:
             return answer(self._parts, environ, words)
         except Exception as error:
-            return problems.of(error)
+            return problems.of(error, Incoming(environ).request_id)
 
 
 def create_app(engine: Engine) -> Stockade:
@@ -101,7 +101,7 @@ def create_app(engine: Engine) -> Stockade:
 
 
 def _problem(error: Exception) -> Outgoing:
-    answer = problems.of(error)
+    answer = problems.of(error, Incoming(request.environ).request_id)
     request.environ["stockade.code"] = answer.code
     return answer
 
@@ -110,7 +110,12 @@ def _finished(app: Stockade, response: Response) -> Response:
     environ = request.environ
     if request.url_rule:
         environ.setdefault("stockade.route", request.url_rule.rule)
-    app.finish(environ, response.headers, response.status_code, environ.get("stockade.code", "ok"))
+    app.finish(
+        environ,
+        response.headers,
+        response.status_code,
+        environ.get("stockade.code", "ok" if response.status_code < 400 else "-"),
+    )
     return response
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import resource
 import shutil
-import struct
 import sys
 import tempfile
 from pathlib import Path
@@ -87,7 +86,7 @@ def child_exit(server: Any, worker: Any) -> None:
         PLACES.give_back(worker.place)
     try:
         count_files.bury(_counts, worker.pid)
-    except (OSError, RuntimeError, ValueError, struct.error):
+    except Exception:
         server.log.exception("counts of worker %s are lost", worker.pid)
 
 

@@ -6,7 +6,6 @@ Counts are of this host: add them up over hosts. The state is the same whichever
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -45,7 +44,7 @@ def counts(engine: Engine) -> bytes:
         with count_files.locked(Path(directory)):
             MultiProcessCollector(counted)
             return generate_latest(counted)
-    except (OSError, RuntimeError, ValueError, struct.error) as error:
+    except Exception as error:
         log.error(
             "counts_unreadable", directory=directory, error=str(error), advice="restart the API; it begins them anew"
         )
@@ -115,6 +114,7 @@ def _of_postgres(now: Now) -> Iterable[Metric]:
     yield _gauge("stockade_ledger_lag_seconds", "How old the first of these is.", record.lag_ms / 1000)
     if record.snapshot_age_ms is not None:
         yield _gauge("stockade_snapshot_age_seconds", "Age of the newest snapshot.", record.snapshot_age_ms / 1000)
+        yield _gauge("stockade_snapshot_problems", "What is off with it.", record.snapshot_problems)
 
 
 def _gauge(name: str, says: str, value: float) -> Metric:

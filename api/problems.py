@@ -111,18 +111,20 @@ def document(code: str, detail: str, extra: Mapping[str, object]) -> dict[str, o
     }
 
 
-def of(error: Exception) -> Outgoing:
-    """The answer to whatever went wrong."""
+def of(error: Exception, request_id: str) -> Outgoing:
+    """The answer to whatever went wrong. What went wrong here is logged, with the request's id."""
     if isinstance(error, Problem):
         return response(error.code, error.detail, error.extra, error.headers)
     if isinstance(error, EngineError):
+        if STATUS[error.code] == 500:
+            log.error("refused_by_script", code=error.code, detail=str(error), request_id=request_id)
         return response(error.code, *_told(error), {})
     if isinstance(error, HTTPException):
         return _of_werkzeug(error)
     if isinstance(error, ParseException):
         # A chunked body is parsed while it's read; so this is where its errors come up.
         return response("bad_request", "The body is not valid HTTP.", {}, {"Connection": "close"})
-    log.error("internal_error", exc_info=error)
+    log.error("internal_error", request_id=request_id, exc_info=error)
     return response("internal_error", "", {}, {})
 
 
@@ -137,8 +139,6 @@ def _told(error: EngineError) -> tuple[str, dict[str, Any]]:
         extra["lines"] = [asdict(line) for line in error.lines]
     if isinstance(error, ValidationFailed):
         extra["errors"] = error.errors
-    if STATUS[error.code] == 500:
-        log.error("refused_by_script", code=error.code, detail=str(error))
     return (str(error) if STATUS[error.code] < 500 else ""), extra
 
 

@@ -32,6 +32,10 @@ from engine.recovery import Need, Recovered, Recovery
 from engine.snapshots import Snapshots
 from engine.values import Operation
 
+INDEXES_ONLY = (
+    "no counter, reservation, limit or lever would change; deadlines, leases and the stream would be made anew"
+)
+
 
 @click.group()
 @click.version_option(package_name="stockade")
@@ -219,7 +223,7 @@ def restore_command(rehearse: bool, force: bool, as_json: bool, data_dir: Path) 
         outcome = {
             Need.CERTIFY: "nothing would change",
             Need.DECISION: "the gate stays shut; with --force all of this would change",
-        }.get(finding.need, "all of this would change" if changes else "nothing would change")
+        }.get(finding.need, "all of this would change" if changes else INDEXES_ONLY)
     elif finding.need is Need.DECISION:
         raise ConfigurationError(f"{finding.why}. See --dry-run; --force gives up what only Redis has")
     elif recovery.certified() and not force:
@@ -288,6 +292,8 @@ def main() -> None:
     except (ConfigurationError, EngineError, RedisError) as error:
         because = f": {error.__cause__}" if isinstance(error, StoreUnavailable) and error.__cause__ else ""
         _fail((str(error) or getattr(error, "code", "")) + because, 1)
+    except UnicodeError:
+        _fail("What was given isn't text", 2)
     except click.exceptions.Abort:
         sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)

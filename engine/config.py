@@ -78,10 +78,10 @@ def from_environment(environment: Mapping[str, str], *, secrets_required: bool =
     redis_url = environment.get("STOCKADE_REDIS_URL", "")
     if not _is_redis_url(redis_url):
         wanted = "redis://HOST:PORT/DB, rediss:// or unix://PATH"
-        raise ConfigurationError(f"STOCKADE_REDIS_URL must be {wanted}; it is {_without_password(redis_url)!r}")
+        # A password may stand anywhere in what isn't a URL, so nothing of it is shown.
+        raise ConfigurationError(f"STOCKADE_REDIS_URL must be {wanted}")
     database_url = environment.get("STOCKADE_DATABASE_URL", "")
     if database_url and not _is_database_url(database_url):
-        # A password may stand anywhere in what isn't a URL, so nothing of it is shown.
         raise ConfigurationError("STOCKADE_DATABASE_URL must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
     jwt_secret = environment.get("STOCKADE_JWT_SECRET", "")
     jwks_file = environment.get("STOCKADE_JWKS_FILE", "")
@@ -148,10 +148,6 @@ def _is_database_url(text: str) -> bool:
         parts = conninfo_to_dict(text)
     except ProgrammingError:
         return False
-    return text.startswith(DATABASE_SCHEMES) and bool(re.fullmatch(r"[0-9,]*", str(parts.get("port", ""))))
-
-
-def _without_password(url: str) -> str:
-    head, at, tail = url.rpartition("@")
-    scheme, named, _ = head.partition("://")
-    return f"{scheme if named else ''}{named}…@{tail}" if at else url
+    # An @ in a password would make its end a part of the host, which drivers put into their words.
+    sound = "@" not in str(parts.get("host", "")) and bool(re.fullmatch(r"[0-9,]*", str(parts.get("port", ""))))
+    return text.startswith(DATABASE_SCHEMES) and sound

@@ -111,7 +111,7 @@ class DataDir:
         filled["STOCKADE_DATA_DIR"] = str(self.path)
         for variable, name in PUBLISHED.items():
             if variable not in filled and (self.path / name).exists():
-                filled[variable] = (self.path / name).read_text().strip()
+                filled[variable] = (self.path / name).read_text(errors="replace").strip()
         return filled
 
     def _read_secrets(self) -> dict[str, str]:

@@ -129,12 +129,11 @@ def answering() -> Iterator[None]:
     try:
         yield
     except (psycopg.Error, PoolTimeout) as error:
-        missing = isinstance(error, psycopg.errors.UndefinedTable)
-        said = (
-            "Postgres has no schema yet: run stockade migrate, or start a keeper as its owner"
-            if missing
-            else "Postgres can't answer now"
-        )
+        said = "Postgres can't answer now"
+        if isinstance(error, psycopg.errors.UndefinedTable):
+            said = "Postgres has no schema yet: run stockade migrate, or start a keeper as its owner"
+        if isinstance(error, psycopg.errors.InsufficientPrivilege):
+            said = "This role of Postgres may not do that; see docs/deploy"
         raise StoreUnavailable(said) from error
 
 

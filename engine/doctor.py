@@ -9,6 +9,7 @@ from engine import checks_machine, checks_postgres, checks_record, checks_redis,
 from engine.checks import Check, to_do
 from engine.config import from_environment
 from engine.data_dir import PUBLISHED, DataDir
+from engine.database import Connection
 from engine.engine import Engine, build
 from engine.errors import ConfigurationError, StoreUnavailable
 
@@ -57,11 +58,19 @@ def _of_postgres(engine: Engine, embedded: bool) -> Iterator[Check]:
     try:
         with engine.database.connect() as connection:
             yield from checks_postgres.checks(checks_postgres.look(connection, engine.settings, embedded=embedded))
-            yield from checks_record.checks_of_record(checks_record.look_at_record(engine, connection))
+            yield from _of_record(engine, connection)
     except StoreUnavailable as error:
         yield to_do("postgres", f"{_why(error)}: start it, and mend STOCKADE_DATABASE_URL or the rights of its role")
     except ConfigurationError as error:
         yield to_do("postgres rights", str(error))
+
+
+def _of_record(engine: Engine, connection: Connection) -> Iterator[Check]:
+    try:
+        engine.watch.now_ms()
+    except StoreUnavailable:
+        return  # What is wrong with Redis has been said.
+    yield from checks_record.checks_of_record(checks_record.look_at_record(engine, connection))
 
 
 def _why(error: StoreUnavailable) -> str:

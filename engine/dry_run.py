@@ -66,11 +66,14 @@ def _differing(engine: Engine) -> list[str]:
                 raise LedgerBroken(
                     "ledger_unfoldable", f"Event {name} can't follow the ones before it: {error}"
                 ) from error
-        return _said(seen, books, books.selling, live_only=True)
+        for name in seen.fold.records.keys() - books.records.keys():
+            # Paid for, or over.
+            books.records |= {name: record} if (record := ledger.record(connection, partition, name)) else {}
+        return _said(seen, books, books.selling)
 
 
-def _said(seen: Picture, books: Fold, selling: Hash, *, live_only: bool = False) -> list[str]:
-    differences = picture.differences(seen.fold, books, live_only=live_only)
+def _said(seen: Picture, books: Fold, selling: Hash) -> list[str]:
+    differences = picture.differences(seen.fold, books)
     return [change.removeprefix("fold: ") for change in differences] + [*picture.lever_differences(seen.meta, selling)]
 
 

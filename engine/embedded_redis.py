@@ -26,6 +26,8 @@ SETTINGS = {
     "notify-keyspace-events": "Ex",
     # A basket's `lines` are often longer than the default of 64 bytes; a hold stays a listpack all the same.
     "hash-max-listpack-value": "1024",
+    # For LATENCY, which says why it was slow.
+    "latency-monitor-threshold": "100",
     "loglevel": "warning",
 }
 

@@ -131,12 +131,14 @@ def chained(before: bytes, payload_hash: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Reached:
-    """How far the ledger in Postgres goes, when that event was, and when the newest snapshot was taken (0: there is none)."""
+    """How far the ledger in Postgres goes, when that event was, and the newest snapshot: when it was taken (0: there is none) and
+    what was off with it."""
 
     epoch: int
     seq: int
     at_ms: int
     snapshot_ms: int
+    snapshot_problems: int
 
 
 @dataclass(frozen=True)
@@ -191,12 +193,16 @@ class Ledger:
         query = """
             SELECT epoch, seq,
                 (SELECT at_ms FROM ledger WHERE (partition, epoch, seq) = (at.partition, at.epoch, at.seq)),
-                (SELECT max(taken_ms) FROM snapshots WHERE partition = at.partition)
-            FROM ledger_position AS at WHERE partition = %s
+                newest.taken_ms, cardinality(newest.problems)
+            FROM ledger_position AS at LEFT JOIN LATERAL (
+                SELECT taken_ms, problems FROM snapshots WHERE partition = at.partition
+                ORDER BY epoch DESC, seq DESC LIMIT 1
+            ) AS newest ON true
+            WHERE partition = %s
         """
         arguments = [self._partition]
         row = self._database.run(lambda connection: connection.execute(query, arguments).fetchone())
-        return Reached(row[0], row[1], row[2] or 0, row[3] or 0) if row else Reached(0, 0, 0, 0)
+        return Reached(row[0], row[1], *(value or 0 for value in row[2:])) if row else Reached(0, 0, 0, 0, 0)
 
     def record(self, reservation_id: str) -> dict[str, str] | None:
         """The hash of a reservation, as the projection has it."""

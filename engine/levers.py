@@ -105,7 +105,7 @@ class Levers:
         from_ms, until_ms = "-inf", now_ms + MAX_HOLD_SECONDS * 1000
         while page := self._store.holds(from_ms, until_ms, PAGE):
             for record in self._store.records([name for name, _, held in page if held and sku in ("", *held)]):
-                if user in ("", record.fields["user"]):
+                if user in ("", record.fields.get("user")):
                     found = True
                     yield self._freed(record, pull, now_ms)
             from_ms = f"({page[-1][1]}"
@@ -114,6 +114,8 @@ class Levers:
             raise NotFound(f"No live reservation{whose}{f' has {sku}' if sku else ''}")
 
     def _freed(self, record: Record, pull: Pull, now_ms: int) -> Freed:
+        if record.torn:
+            return Freed(record.id, record.fields.get("user", ""), (), 0, Outcome.INCONSISTENT)
         age_seconds = max(now_ms - int(record.fields["created_ms"]), 0) // 1000
         return Freed(record.id, record.fields["user"], record.lines, age_seconds, self._outcome(record, pull))
 

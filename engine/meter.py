@@ -38,7 +38,8 @@ RATE_OF = {
 """The outcomes of scripts that make a rate. A refusal is counted where a buyer gets it, which is not every time a script refuses."""
 
 WATCHED = (
-    *((script, outcome) for script in ("expire", "release", "commit") for outcome in ("inconsistent", "wrong_keys")),
+    *((script, "inconsistent") for script in ("reserve", "expire", "release", "commit")),
+    *((script, "wrong_keys") for script in ("expire", "release", "commit")),
     ("commit", "refund_required"),
     ("refund", "refund_required"),
 )
@@ -178,6 +179,6 @@ def taken(notes: deque[T]) -> list[T]:
     return [notes.popleft() for _ in range(len(notes))]
 
 
-def outcome(reply: Any) -> str:
-    """The word by which a script's reply is counted."""
-    return str(reply[0]) if isinstance(reply, list) else "store_unavailable"
+def outcome(reply: Any, failed: str) -> str:
+    """The word by which a script's reply is counted; `failed` where there is none."""
+    return str(reply[0]) if isinstance(reply, list) else failed

@@ -60,6 +60,7 @@ class Record:
     lag_events: int
     lag_ms: int
     snapshot_age_ms: int | None
+    snapshot_problems: int
 
 
 @dataclass(frozen=True)
@@ -139,12 +140,12 @@ class Overview:
         age_ms = max(0, glance.now_ms - reached.snapshot_ms) if reached.snapshot_ms else None
         lag = max(0, glance.seq - reached.seq)
         if not lag:
-            return Record(0, 0, age_ms)
+            return Record(0, 0, age_ms, reached.snapshot_problems)
         waiting = self._store.entries(f"({reached.epoch}-{reached.seq}", 1)
         first = _event(waiting[0]) if waiting else None
         # One that nobody can read keeps all others waiting; how long is not known, but since the last one that was written.
         since_ms = first.at_ms if first else reached.at_ms
-        return Record(lag, max(0, glance.now_ms - since_ms), age_ms)
+        return Record(lag, max(0, glance.now_ms - since_ms), age_ms, reached.snapshot_problems)
 
 
 def _event(entry: Entry) -> Event | None:

@@ -17,7 +17,7 @@ class Records:
 
     def find(self, reservation_id: str) -> Record | None:
         """To look at. Raises StoreUnavailable: Redis doesn't have it, and Postgres can't say."""
-        return self._store.record(reservation_id) or self._archived(reservation_id)
+        return self._look(reservation_id, self._store.record(reservation_id) or self._archived(reservation_id))
 
     def at_hand(self, reservation_id: str) -> Record | None:
         """For a script to work on: one that only Postgres has comes back to Redis first."""
@@ -25,7 +25,18 @@ class Records:
         if record is None and (record := self._archived(reservation_id)):
             self._scripts.recall(record.id, record.fields)
             record = self._store.record(reservation_id)
-        return record
+        return self._look(reservation_id, record)
+
+    def _look(self, reservation_id: str, found: Record | None) -> Record | None:
+        """Look once more where nothing was found: while Redis is made anew, what isn't there yet isn't unknown.
+
+        Raises:
+            Closed: that goes on.
+        """
+        if found is None and is_reservation_id(reservation_id):
+            self._store.check_open()
+            return self._store.record(reservation_id)
+        return found
 
     def _archived(self, reservation_id: str) -> Record | None:
         """One that has ended. What lives is in Redis; if it isn't, the projection has not caught up with its end yet."""

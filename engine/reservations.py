@@ -266,6 +266,8 @@ class Reservations:
         return self._owned(self._records.find(reservation_id), user)
 
     def _owned(self, record: Record | None, user: str | None) -> Record:
+        if record is not None and record.torn:
+            raise Inconsistent("The reservation's record lacks a field")
         if record is None or user not in (None, record.fields["user"]):
             raise NotFound("No such reservation")
         return record

@@ -355,7 +355,7 @@ class Scripts:
             return []
         known = [("EVALSHA", self._digests[name], len(keys), *keys, *arguments) for keys, arguments in calls]
         replies: list[Any] = [None] * len(calls)
-        began_s = time.perf_counter()
+        failed, began_s = errors.StoreUnavailable.code, time.perf_counter()
         try:
             with self._answering():
                 replies = self._coalescer.ask(*known)
@@ -365,8 +365,11 @@ class Scripts:
                         [replies[at]] = [reply] = self._coalescer.ask(("EVAL", self._sources[name], *known[at][2:]))
                     if isinstance(reply, Exception):
                         raise reply
+        except errors.EngineError as error:
+            failed = error.code
+            raise
         finally:
-            self._meter.ran(name, time.perf_counter() - began_s, [outcome(reply) for reply in replies])
+            self._meter.ran(name, time.perf_counter() - began_s, [outcome(reply, failed) for reply in replies])
         return replies
 
     @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.errors import InsufficientStock, NotFound, StockBelowClaims
+from engine.errors import Closed, Inconsistent, InsufficientStock, NotFound, StockBelowClaims
 from engine.expiry import Expiry
 from engine.ids import once
 from engine.scripts import Scripts
@@ -72,6 +72,7 @@ class Stock:
         """Raises: NotFound."""
         found = self._store.sku(sku)
         if found is None:
+            self._store.check_open()
             raise NotFound("No such SKU")
         return found
 
@@ -86,7 +87,12 @@ class Stock:
             # Where nothing was left to end, others have ended it since that read.
             vain_rounds += not self._expiry.settle(overdue, read.now_ms, origin.request_id)
             read = self._store.stock(skus)
-        statuses = {sku: _status(sku, read) for sku in skus}
+        try:
+            statuses = {sku: _status(sku, read) for sku in skus}
+        except (KeyError, ValueError) as error:
+            raise Inconsistent("A counter is missing, or no number; run stockade verify") from error
+        if not read.open and Availability.UNKNOWN_SKU in statuses.values():
+            raise Closed("Redis is compared with the ledger, or made anew from it")
         held = [sku for sku in skus if statuses[sku] is Availability.ALL_HELD]
         releases = self._expiry.next_releases({sku: int(read.skus[sku].get("next_release_ms", 0)) for sku in held})
         return [

@@ -51,6 +51,18 @@ def client(settings: Settings, *, certified: bool = False) -> Redis:
     `certified`: every connection makes sure that its server was compared with the ledger since it started, so that
     nobody sells from a Redis that has lost something. Who looks or mends does without.
     """
+    try:
+        redis = _made(settings, certified)
+        # Options that don't exist would come up with the first connection.
+        redis.connection_pool.make_connection()
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(
+            "STOCKADE_REDIS_URL has an option that doesn't exist, or with a wrong value"
+        ) from error
+    return redis
+
+
+def _made(settings: Settings, certified: bool) -> Redis:
     return Redis.from_url(
         settings.redis_url,
         decode_responses=True,
@@ -148,6 +160,11 @@ class Record:
         return unpacked(self.fields["lines"])
 
     @property
+    def torn(self) -> bool:
+        """Whether somebody has taken out what every reservation has."""
+        return not {"state", "user", "lines", "created_ms", "deadline_ms"} <= self.fields.keys()
+
+    @property
     def skus(self) -> list[str]:
         return [line.sku for line in self.lines]
 
@@ -156,10 +173,15 @@ class Record:
 class Stock:
     """What the availability of SKUs is decided from: one hash each, empty if unknown. `due`: some hold is."""
 
+    open: bool
     now_ms: int
     selling_paused: bool
     due: bool
     skus: dict[str, dict[str, str]]
+
+
+FULL = 0.99
+"""Share of its memory at which a Redis is called full: what it refuses to take isn't in it."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +197,11 @@ class Glance:
     keeper: str
     used_memory_bytes: int
     max_memory_bytes: int
+
+    @property
+    def is_full(self) -> bool:
+        """Whether Redis refuses writes, or is about to."""
+        return 0 < self.max_memory_bytes * FULL <= self.used_memory_bytes
 
     @property
     def seq(self) -> int:
@@ -222,6 +249,14 @@ class Store:
             ("GET", self.keys.keeper),
             ("INFO", "server", "replication", "memory"),
         )
+        try:
+            return self._glance(time, meta, live, first, skus, keeper, info)
+        except (ValueError, OverflowError) as error:
+            raise Inconsistent("Redis has something else where only numbers were written") from error
+
+    def _glance(
+        self, time: Any, meta: dict[str, str], live: int, first: Any, skus: int, keeper: str | None, info: Any
+    ) -> Glance:
         return Glance(
             now_ms=max(_now_ms(time, None), number(meta.get("clock_ms"))),
             meta=meta,
@@ -241,11 +276,9 @@ class Store:
 
     def rates(self, from_ms: int) -> list[tuple[int, dict[str, int]]]:
         """What processes told since a time: when, and their counts."""
-        [entries] = self._ask(("XRANGE", self.keys.rates, from_ms, "+"))
-        return [
-            (int(entry_id.partition("-")[0]), {verb: int(times) for verb, times in told.items()})
-            for entry_id, told in entries
-        ]
+        with answering():
+            entries = self.redis.execute_command("XRANGE", self.keys.rates, from_ms, "+", **RAW)
+        return [(int(entry_id.partition(b"-")[0]), _counts(told)) for entry_id, told in entries]
 
     def head(self) -> tuple[dict[str, str], str]:
         """Meta and, at the same moment, the id of the stream's last event, '' if there is none."""
@@ -259,6 +292,12 @@ class Store:
                 before, last, meta = pipe.execute()
             if before == meta.get("seq"):
                 return meta, last[0][0].decode() if last else ""
+
+    def check_open(self) -> None:
+        """Raises: Closed: the gate is shut, so that Redis may lack what it had and will have again."""
+        [gate] = self._ask(("HGET", self.keys.meta, "gate"))
+        if gate != "open":
+            raise Closed("Redis is compared with the ledger, or made anew from it")
 
     def record(self, reservation_id: str) -> Record | None:
         [fields] = self._ask(("HGETALL", self.keys.reservation(reservation_id)))
@@ -303,9 +342,9 @@ class Store:
         return _whole(names, self._ask(*[("HGETALL", self.keys.sku(name)) for name in names]))
 
     def stock(self, skus: Sequence[str]) -> Stock:
-        time, (clock_ms, paused), first, *rows = self._ask(
+        time, (gate, clock_ms, paused), first, *rows = self._ask(
             ("TIME",),
-            ("HMGET", self.keys.meta, "clock_ms", "selling_paused"),
+            ("HMGET", self.keys.meta, "gate", "clock_ms", "selling_paused"),
             ("ZRANGE", self.keys.deadlines, 0, 0, "WITHSCORES"),
             *[("HMGET", self.keys.sku(sku), *STOCK_FIELDS) for sku in skus],
         )
@@ -314,7 +353,7 @@ class Store:
             {name: value for name, value in zip(STOCK_FIELDS, row, strict=True) if value is not None} for row in rows
         ]
         due = any(deadline_ms <= now_ms for _, deadline_ms in _scores(first))
-        return Stock(now_ms, paused is not None, due, dict(zip(skus, fields, strict=True)))
+        return Stock(gate == "open", now_ms, paused is not None, due, dict(zip(skus, fields, strict=True)))
 
     def holds(
         self, from_ms: int | str, to_ms: int | str, limit: int, offset: int = 0
@@ -359,7 +398,10 @@ class Store:
     def _ask(self, *commands: Command) -> list[Any]:
         """Replies to reads, in one round trip with whatever other threads ask at the same time."""
         with answering():
-            replies = self.coalescer.ask(*commands)
+            try:
+                replies = self.coalescer.ask(*commands)
+            except UnicodeDecodeError as error:
+                raise Inconsistent("Redis has bytes where only text was written") from error
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise reply
@@ -478,32 +520,43 @@ def _now_ms(time: tuple[int, int], clock_ms: str | None) -> int:
     return max(time[0] * 1000 + time[1] // 1000, int(clock_ms or 0))
 
 
+def _counts(told: Mapping[bytes, bytes]) -> dict[str, int]:
+    """What somebody has written by hand into the rates counts for nothing."""
+    texts = {verb.decode(errors="replace"): times.decode(errors="replace") for verb, times in told.items()}
+    return {verb: max(0, number(times)) for verb, times in texts.items()}
+
+
 def _whole(names: Sequence[str], found: Sequence[dict[str, str]]) -> list[Sku]:
     """SKUs of these names, but for those whose hash is gone or lacks a number."""
     skus = []
     for name, fields in zip(names, found, strict=True):
-        with suppress(KeyError, ValueError):
+        with suppress(Inconsistent):
             skus.append(sku_from(name, fields))
     return skus
 
 
 def sku_from(sku: str, fields: dict[str, str], replayed: bool = False) -> Sku:
-    def number(name: str) -> int | None:
+    """Raises: Inconsistent: a counter is missing, or something is no number."""
+
+    def maybe(name: str) -> int | None:
         return int(fields[name]) if name in fields else None
 
-    return Sku(
-        sku=sku,
-        on_hand=int(fields["on_hand"]),
-        available=int(fields["available"]),
-        reserved=int(fields["reserved"]),
-        allocated=int(fields["allocated"]),
-        name=fields.get("name"),
-        limit_per_customer=number("limit_per_customer"),
-        sale_starts_ms=number("sale_starts_ms"),
-        sale_ends_ms=number("sale_ends_ms"),
-        paused="paused" in fields,
-        replayed=replayed,
-    )
+    try:
+        return Sku(
+            sku=sku,
+            on_hand=int(fields["on_hand"]),
+            available=int(fields["available"]),
+            reserved=int(fields["reserved"]),
+            allocated=int(fields["allocated"]),
+            name=fields.get("name"),
+            limit_per_customer=maybe("limit_per_customer"),
+            sale_starts_ms=maybe("sale_starts_ms"),
+            sale_ends_ms=maybe("sale_ends_ms"),
+            paused="paused" in fields,
+            replayed=replayed,
+        )
+    except (KeyError, ValueError) as error:
+        raise Inconsistent(f"The counters of SKU {sku} are torn; run stockade verify") from error
 
 
 def event_from(entry_id: str, fields: dict[str, str]) -> Event:

@@ -10,6 +10,7 @@
 -- ARGV[8] most         the largest on_hand a SKU may have
 -- Returns, in order of precedence:
 --   {'closed'}
+--   {'wrong_keys'}                     KEYS[3] isn't that of ARGV[1]
 --   {'idempotency_key_reused'}
 --   {'replayed', 'adjusted', field, value ...}
 --   {'not_found'}                      no such SKU
@@ -28,6 +29,7 @@ local meta = redis.call('HMGET', meta_key, 'gate', 'epoch', 'seq', 'clock_ms')
 if meta[1] ~= 'open' then return {'closed'} end
 local time = redis.call('TIME')
 local now_ms = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(meta[4]))
+if sku_key ~= string.sub(meta_key, 1, -5) .. 'sku:' .. sku then return {'wrong_keys'} end
 local done = fingerprint ~= '' and redis.call('GET', operation_key)
 if done then
   local space = string.find(done, ' ', 1, true)

@@ -55,7 +55,8 @@ if record[6] == payment_id then return {'committed', tonumber(record[7]), tonumb
 if record[9] then return {'refund_required', record[9], epoch, tonumber(meta[3])} end
 if record[6] then return {'already_committed'} end
 local live, prefix, lines, due, missing = record[1] == 'reserved', string.sub(meta_key, 1, -5), {}, false, {}
-if live and now_ms >= tonumber(record[4]) then return {'due', now_ms} end
+if not record[2] or not record[3] then return {'inconsistent', ''} end
+if live and now_ms >= tonumber(record[4] or 0) then return {'due', now_ms} end
 local counted = ' ' .. (live and record[5] or '') .. ' '
 for sku, quantity in string.gmatch(record[3], '([^ =]+)=(%d+)') do
   local at = 7 + 2 * #lines

@@ -18,6 +18,7 @@
 --   {'closed'}
 --   {'reason_required'}                an operator says why
 --   {'bad_request'}                    a lever that is none of these
+--   {'wrong_keys'}                     KEYS[3] isn't that of ARGV[1]
 --   {'idempotency_key_reused'}
 --   {'replayed', 'created' or 'changed', field, value ...}
 --   {'stock_below_claims', claims}     on_hand is below reserved + allocated
@@ -29,7 +30,7 @@
 -- Writes: ledger, meta, sku, skus, operation
 -- Emits: recount (lines as 'sku=change', which may be below 0), or configure if only attributes change; the detail
 --   says which attributes became what; so does the reason, unless it is an operator's
--- By hand: redis-cli --eval lua/configure.lua 'stk:{p0}:meta' 'stk:{p0}:ledger' 'stk:{p0}:sku:SKU' 'stk:{p0}:op:CALL' 'stk:{p0}:skus' , SKU 100 ACTOR REQUEST CALL 86400000 REASON do paused 1
+-- By hand: redis-cli --eval lua/configure.lua 'stk:{p0}:meta' 'stk:{p0}:ledger' 'stk:{p0}:sku:SKU' 'stk:{p0}:op:CALL' 'stk:{p0}:skus' , SKU '' ACTOR REQUEST CALL 86400000 REASON dry_run paused 1
 
 local meta_key, ledger_key, sku_key, operation_key, skus_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local sku, on_hand, actor, request_id, fingerprint, keep_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
@@ -41,6 +42,7 @@ local time = redis.call('TIME')
 local now_ms = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(meta[4]))
 if lever ~= '' and not string.find(reason or '', '%S') then return {'reason_required'} end
 if lever ~= '' and lever ~= 'do' and lever ~= 'dry_run' then return {'bad_request'} end
+if sku_key ~= string.sub(meta_key, 1, -5) .. 'sku:' .. sku then return {'wrong_keys'} end
 local done = fingerprint ~= '' and redis.call('GET', operation_key)
 if done then
   local space = string.find(done, ' ', 1, true)

@@ -35,7 +35,7 @@ if record[1] ~= 'reserved' then
   return {'ended'}
 end
 if now_ms < tonumber(record[4] or 0) then return {'not_due', tonumber(record[4])} end
-if not string.find(record[3] or '', '=%d') or not record[4] then return {'inconsistent', ''} end
+if not string.find(record[3] or '', '=%d') or not record[2] or not record[4] then return {'inconsistent', ''} end
 local prefix, lines = string.sub(meta_key, 1, -5), {}
 for sku, quantity in string.gmatch(record[3], '([^ =]+)=(%d+)') do
   local at = 6 + 2 * #lines

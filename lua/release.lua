@@ -19,7 +19,7 @@
 --   {'ended', state}                   it was released or expired before; nothing written
 --   {'due', now_ms}                    its time has run out: expire it instead; nothing written
 --   {'wrong_keys'}
---   {'inconsistent', sku}              reserved is less than the hold; nothing written
+--   {'inconsistent', sku}              reserved is less than the hold, or ('') its record is torn; nothing written
 --   {'would_release'}                  a dry run
 --   {'released'}
 -- Writes: ledger, meta, sku, buyers, reservation, lease, deadlines
@@ -40,7 +40,8 @@ local record = redis.call('HMGET', reservation_key, 'state', 'user', 'lines', 'd
 if not record[1] then return {'not_found'} end
 if record[6] then return {'already_committed'} end
 if record[1] ~= 'reserved' then return {'ended', record[1]} end
-if now_ms >= tonumber(record[4]) then return {'due', now_ms} end
+if now_ms >= tonumber(record[4] or 0) then return {'due', now_ms} end
+if not record[2] or not record[3] then return {'inconsistent', ''} end
 local prefix, lines = string.sub(meta_key, 1, -5), {}
 for sku, quantity in string.gmatch(record[3], '([^ =]+)=(%d+)') do
   local at = 6 + 2 * #lines

@@ -6,7 +6,7 @@ from engine.config import Settings
 from engine.database import Database
 from engine.engine import Engine
 from engine.ledger import Filter, Ledger, Position
-from engine.store import Glance, Store
+from engine.store import Glance, Store, answering
 from engine.values import Event
 
 TOKEN = "a test"
@@ -58,7 +58,8 @@ def open_gate(engine: Engine, run_id: str = "none") -> None:
 
 def glance(store: Store) -> Glance:
     """A glance at a fakeredis, which has no INFO."""
-    deadlines = store.redis.zrange(store.keys.deadlines, 0, -1, withscores=True)
+    with answering():
+        deadlines = store.redis.zrange(store.keys.deadlines, 0, -1, withscores=True)
+        skus, keeper = store.redis.zcard(store.keys.skus), store.redis.get(store.keys.keeper)
     first_ms = int(deadlines[0][1]) if deadlines else 0
-    skus = store.redis.zcard(store.keys.skus)
-    return Glance(store.now_ms(), store.meta(), "none", len(deadlines), first_ms, skus, "", 1_000_000, 0)
+    return Glance(store.now_ms(), store.meta(), "none", len(deadlines), first_ms, skus, keeper or "", 1_000_000, 0)

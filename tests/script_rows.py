@@ -6,7 +6,7 @@ A row without an end must change nothing at all.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import EllipsisType
 from typing import Any
 from unittest.mock import ANY
@@ -199,6 +199,10 @@ def configure(
 ) -> Call:
     keys = [KEYS.meta, KEYS.ledger, KEYS.sku(sku), KEYS.operation(operation), KEYS.skus]
     return Call("configure", keys, [sku, on_hand, "ops", "q", request, DAY_MS, reason, lever, *attributes])
+
+
+def of_another_sku(call: Call) -> Call:
+    return replace(call, keys=[KEYS.sku("other") if key == KEYS.sku("a") else key for key in call.keys])
 
 
 def selling(paused: int, reason: str = "fire", lever: str = "do") -> Call:
@@ -1147,6 +1151,7 @@ ADJUST = [
         adjust(2, request="g"),
         ["idempotency_key_reused"],
     ),
+    Row("adjust with another SKU's key", (stock(5),), of_another_sku(adjust(1)), ["wrong_keys"]),
     Row("adjust is replayed", (stock(5), adjust(1)), adjust(1), ["replayed", "adjusted", ...]),
     Row("adjust an unknown SKU", (), adjust(1), ["not_found"]),
     Row("adjust below what is available", HELD, adjust(-4), ["insufficient_stock", 3]),
@@ -1175,6 +1180,7 @@ CONFIGURE = [
         configure(6, request="g"),
         ["idempotency_key_reused"],
     ),
+    Row("configure with another SKU's key", (), of_another_sku(configure(5)), ["wrong_keys"]),
     Row("configure is replayed", (configure(5),), configure(5), ["replayed", "created", ...]),
     Row(
         "configure is replayed though the stock has moved",

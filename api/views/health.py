@@ -12,7 +12,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from api import metrics as prometheus
 from engine.engine import Engine
-from engine.errors import StoreUnavailable
+from engine.errors import Inconsistent, StoreUnavailable
+from engine.overview import gate
 
 blueprint = Blueprint("health", __name__)
 
@@ -58,8 +59,13 @@ def readiness(engine: Engine) -> dict[str, str]:
         engine.database.ping()
     except StoreUnavailable:
         found["postgres"] = "unavailable"
-    with suppress(StoreUnavailable):
-        found |= {"gate": engine.gate(), "keeper": "alive" if engine.watch.keeper_alive() else "missing", "redis": "ok"}
+    with suppress(StoreUnavailable, Inconsistent):
+        glance = engine.watch.glance()
+        found |= {
+            "redis": "full" if glance.is_full else "ok",
+            "gate": gate(glance.meta, glance.run_id),
+            "keeper": "alive" if glance.keeper else "missing",
+        }
     return found
 
 

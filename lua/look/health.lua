@@ -7,7 +7,7 @@
 -- KEYS[4] keeper       string  name of the keeper that leads, for 3 s
 -- ARGV[1] since        a seq from an earlier look, to see how many events there were since; default '': not said
 -- Lines: gate, and whether this is the server that was compared with the ledger; keeper; expiry lag; ledger; clock;
---   selling; memory. ALARM stands before what needs somebody: lag and clock from 1 s on, memory from 90 % on.
+--   selling; memory. ALARM stands before what needs somebody: lag and clock from 1 s on, memory from 80 % on.
 -- By hand: redis-cli --eval lua/look/health.lua 'stk:{p0}:meta' 'stk:{p0}:ledger' 'stk:{p0}:deadlines' 'stk:{p0}:keeper' , 0
 
 -- Letter for letter the same in every script of this folder: whole numbers, text that is safe to show, times, keys.
@@ -99,6 +99,6 @@ local hold_ms = number(meta.default_hold_ms)
 check(not meta.default_hold_ms or hold_ms, 'default_hold', hold_ms and span(hold_ms) .. ', set by an operator'
   or meta.default_hold_ms and shown(meta.default_hold_ms) or 'as each process is configured (STOCKADE_DEFAULT_HOLD_SECONDS)')
 local used, most = number(informed('used_memory') or ''), number(informed('maxmemory') or '')
-check(not used or most == 0 or used < 0.9 * (most or math.huge), 'memory', not used and 'unknown: see INFO memory'
+check(not used or most == 0 or used < 0.8 * (most or math.huge), 'memory', not used and 'unknown: see INFO memory'
   or string.format('%.1f MiB used, %s', used / 1048576, most == 0 and 'no limit' or string.format('of %.1f MiB', (most or 0) / 1048576)))
 return lines

@@ -36,7 +36,7 @@ class OnCall:
     def __init__(self, shell: Shell, host: str, port: int) -> None:
         self._shell = shell
         for command in commands(PAGE):
-            if command.heading == "Getting in" and command.text.startswith(("export", "SKU")):
+            if command.heading == "Getting in" and command.text.startswith(("export", "OPS", "SKU")):
                 shell.run(command.text.replace("127.0.0.1:8000", f"{host}:{port}"))
 
     def types(self, entry: str, *words: str, but: str = "nothing") -> str:
@@ -171,9 +171,9 @@ def test_a_user_who_hoards(drill: Drill) -> None:
         assert drill.service.call("POST", "/v1/reservations", body, token=token).status == 201
     looked = drill.on_call.types(entry, "holders.lua")
     assert re.search(r"units +holds +user\n +10000 +10 +mallory", looked), looked
+    assert json.loads(drill.on_call.types(entry, "limit_per_customer"))["limit_per_customer"] == 2
     assert "10 of 10" in drill.on_call.types(entry, "release", "--dry-run")
     assert "10 of 10" in drill.on_call.types(entry, "release", but="--dry-run")
-    assert json.loads(drill.on_call.types(entry, "limit_per_customer"))["limit_per_customer"] == 2
     assert "mallory" not in drill.on_call.types(entry, "holders.lua")
     again = drill.service.call("POST", "/v1/reservations", {"lines": [{"sku": SKU, "quantity": 3}]}, token=token)
     assert again.document["lines"][0]["verdict"] == "limit_exceeded"
@@ -189,6 +189,7 @@ def test_a_redis_that_is_full(drill: Drill) -> None:
     drill.redis.config_set("maxmemory", used)
     before = drill.seen["503"]
     wait_until(lambda: drill.seen["503"] > before, 20)
+    wait_until(lambda: drill.readiness()["redis"] == "full")
     looked = drill.on_call.types(entry, "INFO memory")
     assert re.search(r"^maxmemory_human:\d+\.\d+M", looked, re.MULTILINE)
     assert drill.on_call.types(entry, "CONFIG SET maxmemory") == "OK"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command.quick import installed
 from tests.command.service import Service
 
 ROOT = Path(__file__).parents[2]
@@ -48,11 +49,19 @@ def run(commands: list[str], service: Service, directory: Path) -> list[str]:
     """What each command prints, all of them in one shell."""
     api = f"API=http://{service.host}:{service.port}/v1"
     script = f"\necho; echo '{BETWEEN}'\n".join(commands).replace("API=http://127.0.0.1:8000/v1", api)
-    script = script.replace("$PWD/.venv/bin", str(Path(sys.executable).parent))
-    environment = os.environ | {"STOCKADE_DATA_DIR": str(service.data_dir)}
-    done = subprocess.run(
-        ["bash", "-c", script], env=environment, cwd=directory, capture_output=True, text=True, timeout=60, check=True
-    )
+    with installed(directory) as quick:
+        script = script.replace("$PWD/.venv/bin", f"{quick}:{Path(sys.executable).parent}")
+        path = f"{quick}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = os.environ | {"STOCKADE_DATA_DIR": str(service.data_dir), "PATH": path}
+        done = subprocess.run(
+            ["bash", "-c", script],
+            env=environment,
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
     assert done.stderr == ""
     return done.stdout.split(BETWEEN)
 

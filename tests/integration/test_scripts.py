@@ -39,7 +39,7 @@ BY_HAND: dict[str, tuple[tuple[Step, ...], str]] = {
     "cancel": (script_rows.PAID, "cancelled"),
     "close": (script_rows.HELD, "shut"),
     "commit": (script_rows.HELD, "committed"),
-    "configure": ((), "created"),
+    "configure": ((script_rows.stock(5),), "would_change"),
     "default_hold": ((), "set"),
     "empty_cart": (A_CART, "emptied"),
     "expire": (script_rows.DUE, "expired"),

@@ -38,12 +38,12 @@ def refusal(environment: dict[str, str]) -> str:
         ("STOCKADE_MOST_WAIT_MS", "9", "from 10 to 60000"),
         ("STOCKADE_MOST_REQUESTS_PER_SECOND", "0.5", "from 0 to 1000000"),
         ("STOCKADE_THREADS", "9" * 5_000, "from 1 to 256"),
-        ("STOCKADE_REDIS_URL", "", "must be redis://HOST:PORT/DB, rediss:// or unix://PATH; it is ''"),
-        ("STOCKADE_REDIS_URL", "localhost:6379", "it is 'localhost:6379'"),
-        ("STOCKADE_REDIS_URL", "http://somewhere", "it is 'http://somewhere'"),
-        ("STOCKADE_REDIS_URL", "redis://[::1", "it is 'redis://[::1'"),
-        ("STOCKADE_REDIS_URL", "redis://somewhere:port", "it is 'redis://somewhere:port'"),
-        ("STOCKADE_REDIS_URL", "redis://somewhere:99999", "it is 'redis://somewhere:99999'"),
+        ("STOCKADE_REDIS_URL", "", "must be redis://HOST:PORT/DB"),
+        ("STOCKADE_REDIS_URL", "localhost:6379", "must be redis://HOST:PORT/DB"),
+        ("STOCKADE_REDIS_URL", "http://somewhere", "must be redis://HOST:PORT/DB"),
+        ("STOCKADE_REDIS_URL", "redis://[::1", "must be redis://HOST:PORT/DB"),
+        ("STOCKADE_REDIS_URL", "redis://somewhere:port", "must be redis://HOST:PORT/DB"),
+        ("STOCKADE_REDIS_URL", "redis://somewhere:99999", "must be redis://HOST:PORT/DB"),
         ("STOCKADE_DATABASE_TIMEOUT_MS", "60001", "from 100 to 60000"),
         ("STOCKADE_DATABASE_URL", "host=somewhere password=hunter2", DATABASE_URL),
         ("STOCKADE_DATABASE_URL", "mysql://ann:hunter2@somewhere/stock", DATABASE_URL),
@@ -76,7 +76,8 @@ def test_keys_from_a_file_alone_need_a_secret_for_ids(tmp_path: Path) -> None:
 def test_a_password_in_a_bad_url_is_not_shown() -> None:
     message = refusal(COMPLETE | {"STOCKADE_REDIS_URL": "http://ann:hunter2@somewhere"})
     assert "hunter2" not in message
-    assert "somewhere" in message
+    assert "hunter2" not in refusal(COMPLETE | {"STOCKADE_REDIS_URL": "redis://ann:hunter2"})
+    assert "hunter2" not in refusal(COMPLETE | {"STOCKADE_DATABASE_URL": "postgresql://ann:x@hunter2@somewhere/stock"})
 
 
 @pytest.mark.parametrize(

@@ -102,6 +102,6 @@ def test_notes_that_come_while_others_are_taken_stay() -> None:
 
 
 def test_a_script_without_an_answer_is_counted_as_that() -> None:
-    assert outcome(["reserved", 1, 2]) == "reserved"
-    assert outcome(None) == "store_unavailable"
-    assert outcome(ValueError("an error in a pipeline")) == "store_unavailable"
+    assert outcome(["reserved", 1, 2], "store_unavailable") == "reserved"
+    assert outcome(None, "store_unavailable") == "store_unavailable"
+    assert outcome(ValueError("an error in a pipeline"), "inconsistent") == "inconsistent"
