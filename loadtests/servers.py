@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -53,12 +53,16 @@ def running(kind: str, *options: str) -> Iterator[str]:
 
 
 @contextmanager
-def running_postgres(*, careful: bool = False) -> Iterator[str]:
+def running_postgres(
+    *, careful: bool = False, prepare: Callable[[Path], object] = lambda directory: None
+) -> Iterator[str]:
     """Run a Postgres with an empty database, and give its URL.
 
-    It is the embedded one; only if `careful` it takes care of its data as `stockade up` has it.
+    It is the embedded one; only if `careful` it takes care of its data as `stockade up` has it. `prepare` may put its files
+    into its data directory before it starts.
     """
     with tempfile.TemporaryDirectory(prefix="stockade-server-") as directory:
+        prepare(Path(directory))
         data_dir = DataDir(Path(directory))
         socket_path = data_dir.socket_path(POSTGRES.socket)
         child = POSTGRES.child(data_dir, socket_path, ())

@@ -8,14 +8,12 @@ import psycopg
 import pytest
 from redis import Redis
 
-from engine import database as schema
 from engine.config import Settings, from_environment
-from engine.database import Database
 from engine.engine import Engine, build
 from engine.keys import Keys
 from engine.recovery import Recovered, Recovery
 from engine.store import Store, client
-from tests import servers
+from tests import seed, servers
 from tests.doubles import AtOnce, StreamLedger, open_gate
 
 TABLES = (
@@ -41,10 +39,8 @@ def opened(given: Settings, redis: Redis) -> Engine:
 def with_schema(postgres: str) -> str:
     """The URL of a database with the schema."""
     with psycopg.connect(postgres, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE books")
-    url = postgres.replace("/postgres?", "/books?")
-    schema.migrate(Database(settings(STOCKADE_DATABASE_URL=url)))
-    return url
+        connection.execute("CREATE DATABASE books TEMPLATE postgres")
+    return postgres.replace("/postgres?", "/books?")
 
 
 @pytest.fixture
@@ -76,9 +72,9 @@ def server(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The URL of a real Postgres, private to the run."""
-    with servers.running_postgres() as url:
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real Postgres, private to the run. Its first database has the schema."""
+    with servers.running_postgres(prepare=lambda directory: seed.plant(directory, tmp_path_factory)) as url:
         yield url
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.cli import main
+from tests import seed
 from tests.command.running import Command, Run
 from tests.command.service import Service
 
@@ -17,18 +18,24 @@ if not sys.platform.startswith("linux"):
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service for the tests that leave it as it was: they use SKUs of their own."""
-    running = Service(tmp_path_factory.mktemp("service") / "data of #1 %20 shop")
+    running = Service(seed.plant(tmp_path_factory.mktemp("service") / "data of #1 %20 shop", tmp_path_factory))
     yield running
     assert running.stop() == 0
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Service]]:
-    """Starts services of this test's own, and ends them after it."""
+def start(
+    tmp_path: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Service]]:
+    """Starts services of this test's own, and ends them after it. They begin with a schema, but where it's about how that is made."""
     started: list[Service] = []
+    begins_from_nothing = "test_up_postgres" in request.module.__name__
 
     def start_one(data_dir: Path | None = None, workers: int = 1, **more: str) -> Service:
-        started.append(Service(data_dir or tmp_path / "data", {"STOCKADE_WORKERS": str(workers)} | more))
+        where = data_dir or tmp_path / "data"
+        if not begins_from_nothing and "STOCKADE_DATABASE_URL" not in more:
+            seed.plant(where, tmp_path_factory)
+        started.append(Service(where, {"STOCKADE_WORKERS": str(workers)} | more))
         return started[-1]
 
     yield start_one

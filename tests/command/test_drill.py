@@ -17,6 +17,7 @@ import pytest
 from redis import Redis
 
 from engine.embedded_postgres import processes
+from tests import seed
 from tests.command.pages import Shell, commands
 from tests.command.quick import installed
 from tests.command.service import ROOT, Service, part
@@ -73,7 +74,7 @@ class Drill:
 def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
     directory = tmp_path_factory.mktemp("drill")
     (directory / "lua").symlink_to(ROOT / "lua")
-    service = Service(directory / "data")
+    service = Service(seed.plant(directory / "data", tmp_path_factory))
     ops = service.token("olga", "ops")
     try:
         assert service.call("PUT", f"/v1/skus/{SKU}", {"on_hand": 100_000}, token=ops).status == 201

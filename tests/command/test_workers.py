@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import seed
 from tests.command.service import Answer, Process, Service, part, send, sockets, workers
 from tests.waiting import wait_until
 
@@ -25,7 +26,8 @@ MOST_WAIT_MS = 200
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with two workers."""
-    running = Service(tmp_path_factory.mktemp("pair") / "data", {"STOCKADE_WORKERS": "2"})
+    data_dir = seed.plant(tmp_path_factory.mktemp("pair") / "data", tmp_path_factory)
+    running = Service(data_dir, {"STOCKADE_WORKERS": "2"})
     both(running)
     yield running
     assert running.stop() == 0

@@ -18,6 +18,7 @@ from engine.database import Database
 from engine.embedded_postgres import POSTGRES, processes
 from engine.store import client
 from loadtests.servers import KINDS, WITHOUT_CARE, binary, wait_for_postgres
+from tests import seed
 from tests.conftest import TABLES, settings
 from tests.integration.shops import PrivateRedis, Shop, open_shop
 
@@ -103,9 +104,9 @@ class PrivatePostgres:
 
 
 @pytest.fixture(scope="session")
-def _own_postgres() -> Iterator[PrivatePostgres]:
+def _own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivatePostgres]:
     with tempfile.TemporaryDirectory(prefix="stockade-own-") as directory:
-        running = PrivatePostgres(Path(directory))
+        running = PrivatePostgres(seed.plant(Path(directory), tmp_path_factory))
         yield running
         running.stop()
 
