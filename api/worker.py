@@ -89,6 +89,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._least = 0
         self._stand_back_until_s = 0.0
         self._offered = False
+        self._note_wait: Callable[[float], None] | None = None
+
+    def load_wsgi(self) -> None:
+        super().load_wsgi()
+        # Benchmarks have other apps here.
+        self._note_wait = getattr(self.wsgi, "waited", None)
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         PLACES.write(self.place, self.nr_conns if self.alive else ABSENT)
@@ -158,9 +164,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def handle(self, connection: TConn) -> Any:
         if not connection.refused:
             waited_s = time.monotonic() - self._waiting_since_s.popleft()
-            # Benchmarks have other apps here.
-            if hasattr(self.wsgi, "waited"):
-                self.wsgi.waited(waited_s)
+            if self._note_wait:
+                self._note_wait(waited_s)
         return super().handle(connection)
 
     def handle_request(self, request: Any, connection: TConn) -> bool:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import atexit
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter as Tally
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_
 
 from engine.errors import ConfigurationError, EngineError
 
-BEAT_SECONDS = 0.2
+BEAT_SECONDS = 0.05
 
 MOST_NOTES = 100_000
 """Notes that wait, of each kind. Were the meter ever so far behind, the oldest would be lost."""
@@ -140,15 +141,21 @@ class Meter:
 
     def _count(self) -> None:
         outcomes: Tally[tuple[str, str]] = Tally()
+        trips, waits = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
         for script, seconds, words in taken(self._ran):
-            SCRIPT_SECONDS.labels(script).observe(seconds)
-            outcomes.update((script, word) for word in words)
+            trips[script].append(seconds)
+            for word in words:
+                outcomes[script, word] += 1
+        for script, times_s in trips.items():
+            observe_all(SCRIPT_SECONDS.labels(script), times_s)
         for (script, word), times in outcomes.items():
             SCRIPT_OUTCOMES.labels(script, word).inc(times)
             if rate := RATE_OF.get((script, word)):
                 self._rates[rate] += times
         for pool, seconds in taken(self._waited):
-            WAIT_SECONDS.labels(pool).observe(seconds)
+            waits[pool].append(seconds)
+        for pool, times_s in waits.items():
+            observe_all(WAIT_SECONDS.labels(pool), times_s)
         if refused := len(taken(self._refused)):
             self._rates["refuse"] += refused
 
@@ -172,6 +179,13 @@ def serve(host: str, port: int) -> None:
         start_http_server(port, host, REGISTRY)
     except OSError as error:
         raise ConfigurationError(f"Can't listen on {host} port {port}: {error}") from error
+
+
+def observe_all(histogram: Histogram, seconds: Sequence[float]) -> None:
+    """As `observe` for each, at a tenth of what that takes. The library has no such method, so this looks into it."""
+    histogram._sum.inc(sum(seconds))
+    for bucket, times in Tally(bisect_left(BUCKETS, each) for each in seconds).items():
+        histogram._buckets[bucket].inc(times)
 
 
 def taken(notes: deque[T]) -> list[T]:

@@ -110,17 +110,22 @@ def _posts(path: str, kinds: Iterable[tuple[str, str]]) -> Requests:
     return Requests(tuple(heads), tuple(tails))
 
 
-def in_turn(run: Run, measurement: str, sides: Sequence[Side], on: Sequence[int] = cores.REST) -> dict[str, Measured]:
-    """Call each side in each round, print the table of their medians, and keep the figures."""
+def in_turn(
+    run: Run, measurement: str, sides: Sequence[Side], on: Sequence[int] = cores.REST, *, times: int = 1
+) -> dict[str, Measured]:
+    """Call each side in each round, print the table of their medians, and keep the figures.
+
+    `times` as many rounds are made where sides differ by little.
+    """
     found = {side.name: Measured() for side in sides}
-    for _ in range(run.rounds):
+    for _ in range(times * run.rounds):
         for side in sides:
             _measure(side, run.seconds, on, found[side.name])
     rows = [("", *UNITS.values())]
     for name, measured in found.items():
         medians = [run.note(measurement, name, unit, getattr(measured, column)) for column, unit in UNITS.items()]
         rows.append((name, *map(number, medians)))
-    print(f"\n{measurement}: over HTTP, medians of {run.rounds}\n{table(rows)}", flush=True)
+    print(f"\n{measurement}: over HTTP, medians of {times * run.rounds}\n{table(rows)}", flush=True)
     return found
 
 

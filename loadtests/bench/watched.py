@@ -35,7 +35,7 @@ def watching(run: Run) -> None:
                 Side("+ console and Prometheus", looked_at, calls.reserve()),
                 Side("metrics and log", logged, calls.reserve()),
             ]
-            found = [each.cpu for each in calls.in_turn(run, "watching", sides).values()]
+            found = [each.cpu for each in calls.in_turn(run, "watching", sides, times=3).values()]
     alone, metrics, console, log = found
     run.compare("reserve with metrics / without", metrics, alone, "µs", Target(1.03, at_most=True))
     run.compare("reserve with metrics and console / without", console, alone, "µs", Target(1.03, at_most=True))

@@ -10,9 +10,13 @@ import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from api import journal
 from api.app import Stockade
 from api.journal import MOST_WRITTEN_BYTES, pieces
+from engine.errors import StoreUnavailable
 from engine.ids import known_as
+from engine.meter import REGISTRY
+from engine.store import Glance, Store
 from tests.api.calling import Caller, answered, refused
 
 LINE = {"lines": [{"sku": "tee", "quantity": 1}]}
@@ -30,10 +34,10 @@ class Log:
 
     def lines(self) -> list[dict[str, Any]]:
         """What was written since the last look."""
-        journal = self._app.journal
-        journal.catch_up()
-        while not journal._parcels.empty():
-            journal.write()
+        ours = self._app.journal
+        ours.catch_up()
+        while not ours._parcels.empty():
+            ours.write()
         self.text = self._capfd.readouterr().err
         return [line for line in map(json.loads, self.text.splitlines()) if line["event"] == "request"]
 
@@ -154,3 +158,56 @@ def test_prometheus_finds_requests_by_route_and_code(stocked: Caller, ann: Calle
     assert after["stockade_sku_units", frozenset(units.items())] == 2
     assert ("stockade_ledger_lag_events", frozenset()) not in after
     assert after["stockade_postgres_up", frozenset()] == 0
+
+
+def test_a_log_that_nobody_takes_costs_lines_and_holds_up_nobody(
+    stocked: Caller, client: FlaskClient, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = client.application
+    assert isinstance(app, Stockade)
+    log.lines()
+
+    def lost() -> float:
+        return REGISTRY.get_sample_value("stockade_log_lines_lost_total") or 0.0
+
+    def gone(descriptor: int, data: object) -> int:
+        raise BrokenPipeError
+
+    before = lost()
+    monkeypatch.setattr(journal.os, "write", gone)
+    client.get("/healthz")
+    app.journal.catch_up()
+    app.journal.write()
+    assert lost() - before == 1
+    for _ in range(journal.MOST_PARCELS + 3):
+        client.get("/healthz")
+        app.journal.catch_up()
+    assert lost() - before == 4
+
+
+def test_counts_are_there_without_redis_and_the_state_says_so(
+    guest: Caller, monkeypatch: pytest.MonkeyPatch, log: Log
+) -> None:
+    def away(store: Store) -> Glance:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(Store, "glance", away)
+    page = samples(guest.get("/metrics").get_data(as_text=True))
+    assert page["stockade_redis_up", frozenset()] == 0
+    assert ("stockade_gate_open", frozenset()) not in page
+    counts = samples(guest.get("/metrics/counts").get_data(as_text=True))
+    assert any(name == "stockade_requests_total" for name, _ in counts)
+    assert ("stockade_redis_up", frozenset()) not in counts
+
+
+def test_a_traceback_in_the_log_has_the_id_of_its_request(
+    ops: Caller, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(store: Store, sku: str) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Store, "sku", fail)
+    answer = ops.get("/v1/skus/tee")
+    refused(answer, 500, "internal_error")
+    [told] = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "a bug" in line]
+    assert told["request_id"] == answer.headers["X-Request-Id"]

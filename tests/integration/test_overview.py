@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from engine.engine import Engine
-from engine.errors import StoreUnavailable
+from engine.errors import Inconsistent, StoreUnavailable
 from engine.overview import KNOWN_SKUS, SHOWN_SKUS, Stocktaking, document
 from engine.recovery import Recovery
 from engine.values import Line, Operation, Origin
@@ -130,3 +130,33 @@ def test_as_many_skus_as_there_may_be_cost_a_look_no_more(engine: Engine) -> Non
     commands = engine.store.redis.info("stats")["total_commands_processed"]
     assert len(document(engine.overview)["skus"]) == SHOWN_SKUS
     assert engine.store.redis.info("stats")["total_commands_processed"] - commands < 50
+
+
+def test_garbage_that_somebody_wrote_by_hand_takes_nothing_else_down(recorded_engine: Engine) -> None:
+    store = recorded_engine.store
+    put(recorded_engine, "tee", 5)
+    put(recorded_engine, "mug", 7)
+    store.redis.hset(store.keys.sku("mug"), "on_hand", "zzz")
+    store.redis.hset(store.keys.meta, mapping={"default_hold_ms": "banana", "seq": "banana"})
+    store.redis.xadd(store.keys.rates, {"reserve": "abc", "expire": -5})
+    seen = document(recorded_engine.overview)
+    assert {sku.sku for sku in seen["skus"]} == {"tee"}
+    assert seen["default_hold_seconds"] == recorded_engine.settings.default_hold_seconds
+    assert seen["totals"]["events"] == 0
+    assert sum(seen["rates"]["reserve"] + seen["rates"]["expire"]) == 0
+    with pytest.raises(Inconsistent, match="mug"):
+        recorded_engine.stock.get("mug")
+    store.redis.hset(store.keys.meta, "selling_reason", b"\xff")
+    with pytest.raises(Inconsistent):
+        document(recorded_engine.overview)
+
+
+def test_an_event_that_cannot_be_read_keeps_the_ledger_waiting_and_is_seen_to(recorded_engine: Engine) -> None:
+    store = recorded_engine.store
+    put(recorded_engine, "tee", 5)
+    recorded_engine.audit.catch_up()
+    epoch, seq = store.meta()["epoch"], int(store.meta()["seq"])
+    store.redis.execute_command("XADD", store.keys.ledger, f"{epoch}-{seq + 1}", b"\xff", "by hand")
+    store.redis.hset(store.keys.meta, "seq", seq + 1)
+    wait_until(lambda: document(recorded_engine.overview)["lag"]["ledger_seconds"] > 0)
+    assert document(recorded_engine.overview)["lag"]["ledger_events"] == 1

@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from redis import Redis
 
+from engine import dry_run, writer
 from engine import recovery as recovering
-from engine import writer
 from engine.errors import Closed, ConfigurationError, EngineError, LedgerBroken, StoreUnavailable
 from engine.recovery import Finding, Need, Recovered, Recovery
 from engine.restoring import Restoring
@@ -363,6 +363,53 @@ def test_a_redis_with_a_counter_that_somebody_changed_is_made_anew_without_losin
     assert shop.problems() == ()
     assert_written(shop)
     shop.pay(held)
+
+
+def test_a_rehearsal_of_force_counts_what_would_be_carried_over_and_carries_nothing(shop: Shop) -> None:
+    shop.stock("a", 50)
+    shop.writer.drain()
+    shop.hold()
+    shop.redis.hincrby(shop.engine.store.keys.sku("a"), "reserved", 3)
+    before = shop.query("SELECT seq FROM ledger ORDER BY seq")
+    finding = shop.recovery.compare()
+    assert dry_run.changes(shop.engine, shop.recovery, finding, force=False) == []
+    [change] = dry_run.changes(shop.engine, shop.recovery, finding, force=True)
+    assert change.startswith("SKU a has reserved")
+    assert shop.query("SELECT seq FROM ledger ORDER BY seq") == before
+
+
+def test_an_event_that_cannot_be_folded_and_is_not_written_yet_leaves_redis_as_it_was_even_by_force(shop: Shop) -> None:
+    shop.stock("a", 50)
+    held = shop.hold()
+    shop.writer.drain()
+    store = shop.engine.store
+    event = {**shop.redis.xrevrange(store.keys.ledger, count=1)[0][1], "op": "release", "reservation_id": "x" * 22}
+    epoch, seq = store.meta()["epoch"], int(store.meta()["seq"]) + 1
+    shop.redis.xadd(store.keys.ledger, {**event, "lines": "unknown=1"}, id=f"{epoch}-{seq}")
+    shop.redis.hset(store.keys.meta, "seq", seq)
+    finding = shop.recovery.compare()
+    with pytest.raises(LedgerBroken, match="ledger_unfoldable"):
+        dry_run.changes(shop.engine, shop.recovery, finding, force=True)
+    with pytest.raises(LedgerBroken, match="ledger_unfoldable"):
+        shop.recovery.rebuild(finding)
+    assert shop.redis.hget(store.keys.reservation(held), "state") == "reserved"
+
+
+def test_while_redis_is_made_anew_nothing_is_said_not_to_exist(shop: Shop) -> None:
+    shop.stock("a", 50)
+    token = "t"
+    shop.engine.scripts.close(token, "being restored", restoring=True)
+    unknown = "0123456789ABCDEFabcdef"
+    calls = (
+        lambda: shop.engine.reservations.get(unknown, None),
+        lambda: shop.engine.reservations.commit(unknown, OPS, "p", NO_KEY),
+        lambda: shop.engine.orders.get(unknown, None),
+        lambda: shop.engine.stock.get("b"),
+        lambda: shop.engine.stock.availability(["b"], OPS),
+    )
+    for call in calls:
+        with pytest.raises(Closed):
+            call()
 
 
 def test_a_shop_that_sells_while_it_is_made_anew_by_force_loses_no_order(shop: Shop) -> None:
