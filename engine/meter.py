@@ -25,6 +25,8 @@ BEAT_SECONDS = 0.05
 MOST_NOTES = 100_000
 """Notes that wait, of each kind. Were the meter ever so far behind, the oldest would be lost."""
 
+LEAST_WAIT_SECONDS = 0.001
+
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 RATES = ("reserve", "refuse", "commit", "release", "expire")
@@ -64,7 +66,7 @@ SCRIPT_OUTCOMES = Counter(
 )
 WAIT_SECONDS = Histogram(
     "stockade_wait_seconds",
-    "Time spent waiting for a free one of what there is a limited number of.",
+    "Waits of a millisecond or more for a free one of what there is a limited number of.",
     ["pool"],
     buckets=BUCKETS,
     registry=REGISTRY,
@@ -108,7 +110,8 @@ class Meter:
             self._ran.append((script, seconds, outcomes))
 
     def waited(self, pool: str, seconds: float) -> None:
-        if self._started:
+        """Note a wait, if it was one."""
+        if self._started and seconds >= LEAST_WAIT_SECONDS:
             self._waited.append((pool, seconds))
 
     def refused(self) -> None:
