@@ -1,150 +1,182 @@
-"""One Stockade under attack: its processes, the servers behind it, its buyers, and the judge."""
+"""One Stockade under attack: its processes, the servers and wires behind it, its buyers."""
 
 from __future__ import annotations
 
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from engine import projection, verify
+import psycopg
+from redis.exceptions import RedisError
+
 from engine.config import from_environment
 from engine.data_dir import DataDir
 from engine.engine import Engine, build
-from engine.states import State
+from engine.invariants.history import Loss, Skew, written
 from engine.store import client
 from engine.values import Operation, Origin
-from tests.chaos.buyers import SCARCE, SKUS, Book, Shop
-from tests.chaos.stores import Pair
-from tests.command.service import ROOT, Process, Service, environment, family, part
+from tests.chaos.buyers import SCARCE, SKUS, History, Shop
+from tests.chaos.link import Link
+from tests.chaos.stores import Postgres, RedisPair
+from tests.command.service import ROOT, Process, Service, environment, family, part, workers
 from tests.waiting import wait_until
 
-PLENTY, LITTLE = 1_000_000, 500
-SHOPS = 6
-RECOVERY_SECONDS = 60.0
+PLENTY, LITTLE = 1_000_000, 150
+SHOPS = 5
+SOON_SECONDS = 60.0
 
-PROMISED_SECONDS = 1.0
-"""A hold that was confirmed less than this before Redis lost data may be lost with it.
-
-docs/durability.md promises 50 ms and one write of the ledger; on a machine that also runs the buyers that takes its time.
-"""
-
-
-@dataclass(frozen=True)
-class Judgement:
-    """What was found after a fault: what must not be, and what the promise allows."""
-
-    violations: tuple[str, ...]
-    holds_lost: int
-    oldest_lost_s: float
+WITHIN = {"STOCKADE_SNAPSHOT_SECONDS": "10", "STOCKADE_WORKERS": "2", "STOCKADE_LOG_REQUESTS": "0"}
 
 
 class Arena:
+    """`losses` and `skews` are what the faults have noted for the judge."""
+
     def __init__(self, directory: Path, seed: int) -> None:
         self.directory = directory
-        self.stores = Pair(directory)
-        self.book = Book()
-        more = {"STOCKADE_REDIS_URL": self.stores.url, "STOCKADE_SNAPSHOT_SECONDS": "10", "STOCKADE_WORKERS": "2"}
-        self.service = Service(directory / "data", more)
-        self._environment = DataDir(self.service.data_dir).environment(environment(more))
-        self.engine = self._engine()
-        self.second_keeper = self._second_keeper()
+        self.history = History()
+        self.losses: list[Loss] = []
+        self.skews: list[Skew] = []
+        with ExitStack() as stack:
+            self._start(directory, seed, stack)
+            self._started = stack.pop_all()
+
+    def _start(self, directory: Path, seed: int, stack: ExitStack) -> None:
+        # Postgres ends with the thread that started it, so these live as long as the arena.
+        self.hands = stack.enter_context(ThreadPoolExecutor())
+        self.redis = RedisPair(directory)
+        stack.callback(self.redis.stop)
+        self.postgres = Postgres(directory / "postgres")
+        stack.callback(self.postgres.stop)
+        self.redis_link = Link(directory / "redis-link.sock", self.redis.address, seed)
+        stack.callback(self.redis_link.stop)
+        near = directory / "postgres-link" / self.postgres.socket.name
+        near.parent.mkdir()
+        self.postgres_link = Link(near, self.postgres.socket, seed)
+        stack.callback(self.postgres_link.stop)
+        self._far = WITHIN | {
+            "STOCKADE_REDIS_URL": f"unix://{self.redis_link.socket}",
+            "STOCKADE_DATABASE_URL": self.postgres.url_through(near),
+        }
+        self.service = Service(directory / "data", self._far)
+        stack.callback(lambda: self.service.stop())
+        # The second keeper, and who judges, are at the other end of the wires.
+        straight = {"STOCKADE_REDIS_URL": f"unix://{self.redis.address}", "STOCKADE_DATABASE_URL": self.postgres.url}
+        self._environment = DataDir(self.service.data_dir).environment(environment(WITHIN | straight))
+        settings = from_environment(self._environment, secrets_required=False)
+        self.engine: Engine = build(settings, client(settings))
+        self.second_keeper = self._start_keeper()
+        stack.callback(self._end_second_keeper)
         self._stock()
         tokens = {scope: self.service.token("shop", scope) for scope in ("storefront", "payments")}
-        address = (self.service.host, self.service.port)
-        self._shops = [Shop(number, seed, address, tokens, self.book) for number in range(SHOPS)]
-        for shop in self._shops:
+        self.shops = [Shop(number, seed, self.address, tokens, self.history) for number in range(SHOPS)]
+        self.probe = Shop(SHOPS, seed, self.address, tokens, self.history)
+        for shop in self.shops:
             shop.start()
+        stack.callback(self.stop_trading)
+
+    def address(self) -> tuple[str, int]:
+        return self.service.host, self.service.port
 
     def open(self) -> None:
-        for shop in self._shops:
+        for shop in self.shops:
             shop.open.set()
 
     def close(self) -> None:
-        """Let every buyer finish what is under way."""
-        for shop in self._shops:
+        """Let every buyer finish what is under way, and clear up what stayed unclear."""
+        for shop in self.shops:
             shop.open.clear()
-        for shop in self._shops:
-            assert shop.idle.wait(60)
+        for shop in self.shops:
+            assert shop.idle.wait(SOON_SECONDS)
+        wait_until(lambda: all(shop.settle() for shop in [*self.shops, self.probe]), SOON_SECONDS)
 
-    def stop(self) -> None:
-        for shop in self._shops:
+    def stop_trading(self) -> None:
+        """Stop trading, whatever stays unclear."""
+        for shop in self.shops:
             shop.closed.set()
             shop.open.set()
-        for shop in self._shops:
-            shop.join(60)
-        self.second_keeper.kill()
-        self.second_keeper.wait()
-        self.service.stop()
-        self.stores.stop()
+        for shop in self.shops:
+            shop.join(SOON_SECONDS)
 
-    def replace_second_keeper(self) -> None:
-        """Kill -9 the keeper that isn't `up`'s, and start another one."""
+    def wait_until_ready(self) -> None:
+        """Until the service says so, and a buyer could pay."""
+        wait_until(lambda: self._ready() and self.probe.buys(), SOON_SECONDS)
+
+    def stop(self) -> None:
+        self._started.close()
+
+    def _end_second_keeper(self) -> None:
         self.second_keeper.kill()
         self.second_keeper.wait()
-        self.second_keeper = self._second_keeper()
+
+    def keep(self, place: Path) -> None:
+        """Save what one needs to find out what happened: history, AOF, ledger, logs."""
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "history.jsonl").write_text("".join(f"{line}\n" for line in written(self.history.calls)))
+        with suppress(psycopg.Error):
+            self.postgres.dump(place / "ledger.csv")
+        self.redis.stop()
+        for path in self.directory.glob("redis-*/appendonlydir"):
+            shutil.copytree(path, place / path.parent.name, dirs_exist_ok=True)
+        for path in [
+            *self.directory.glob("*.std*"),
+            *self.directory.glob("*.log"),
+            *self.directory.glob("redis-*/log"),
+        ]:
+            shutil.copy(path, place / f"{path.parent.name}-{path.name}")
 
     def part(self, name: str) -> Process:
         return part(self.service.process, name)
 
-    def postgres(self) -> list[Process]:
-        """The postmaster and its children."""
-        master = self.part("postgres")
-        return [master, *family(master.pid)]
+    def workers(self) -> list[Process]:
+        return wait_until(lambda: workers(self.service.process))
 
-    def kill(self, processes: Sequence[Process], how: signal.Signals = signal.SIGKILL) -> None:
-        for process in processes:
-            if process.alive:
-                os.kill(process.pid, how)
+    def leader(self) -> Process | None:
+        """The keeper that leads, as the lease has it, or as far as can be seen."""
+        try:
+            name = str(self.engine.watch.redis.get(self.engine.watch.keys.keeper) or "")
+        except RedisError:
+            name = ""
+        if name.split(":")[1:2] == [str(self.second_keeper.pid)]:
+            return None
+        return self.part("keeper")
 
-    def wait_until_ready(self) -> None:
-        """Until the service says so, and a buyer could pay."""
-        wait_until(lambda: self._ready(), RECOVERY_SECONDS)
+    def replace_second_keeper(self, how: signal.Signals = signal.SIGKILL) -> None:
+        """End the keeper that isn't `up`'s, and start another one."""
+        self.second_keeper.send_signal(how)
+        self.second_keeper.wait(SOON_SECONDS)
+        self.second_keeper = self._start_keeper()
 
-    def judge(self, struck_s: float) -> Judgement:
-        """Look at everything, with the shops closed. `struck_s` is when the fault came, by the wall clock."""
-        wait_until(lambda: all(shop.settle() for shop in self._shops), RECOVERY_SECONDS)
-        report = verify.verify(self.engine.store, self.engine.database, self.engine.settings.retain_ms)
-        violations = [f"verify: {problem}" for problem in report.problems]
-        for sku in SKUS:
-            found = self.engine.stock.get(sku)
-            if found.on_hand != (LITTLE if sku in SCARCE else PLENTY) or found.available < 0:
-                violations.append(f"stock: {found}")
-        lost = []
-        records = self._records()
-        for told in self.book.told.values():
-            record = records.get(told.id)
-            if record is None:
-                lost.append(told)
-            elif told.paid and (record.get("payment_id"), record["state"]) != (told.payment_id, State.COMMITTED):
-                violations.append(f"a paid order isn't one: {told}, {record}")
-            elif record["state"] == State.EXPIRED and time.time() < told.ends_s:
-                violations.append(f"a hold ended before its time: {told}, {record}")
-            elif record["state"] == State.RELEASED and not told.leaves:
-                violations.append(f"a hold was released by nobody: {told}, {record}")
-        for told in lost:
-            if told.paid:
-                violations.append(f"a paid order is gone: {told}")
-        ages = [struck_s - told.held_s for told in lost]
-        if ages and max(ages) > PROMISED_SECONDS:
-            violations.append(f"a hold confirmed {max(ages):.2f} s before the fault is gone")
-        for told in lost:
-            del self.book.told[told.id]
-        return Judgement(tuple(violations), len(lost), max(ages, default=0.0))
+    def kill_everything(self) -> None:
+        """As when a machine loses power, but that its disks have what was written."""
+        everybody = [*family(self.service.process.pid)]
+        self.service.process.kill()
+        self.second_keeper.kill()
+        send(everybody, signal.SIGKILL)
+        self.redis.stop()
+        self.postgres.kill()
+        for process in (self.service.process, self.second_keeper):
+            process.wait()
 
-    def _records(self) -> dict[str, dict[str, str]]:
-        """Every reservation that Redis or Postgres knows."""
-        with self.engine.database.connect() as connection:
-            names = list(self.book.told)
-            found = projection.live(connection, self.engine.store.keys.partition, names).records
-        pipe = self.engine.store.redis.pipeline(transaction=False)
-        for name in names:
-            pipe.hgetall(self.engine.store.keys.reservation(name))
-        return found | {name: fields for name, fields in zip(names, pipe.execute(), strict=True) if fields}
+    def start_everything(self) -> None:
+        self.redis.master.start()
+        self.postgres.start()
+        self.service = Service(self.service.data_dir, self._far)
+        self.second_keeper = self._start_keeper()
+
+    def note_loss(self, from_ms: float) -> None:
+        """Redis may have lost what it was told just before that moment, until now."""
+        self.losses.append(Loss(from_ms, self.history.clock.now_ms()))
+
+    def note_skew(self, from_ms: float) -> None:
+        """Redis's clock wasn't the buyers' clock from that moment until now."""
+        self.skews.append(Skew(from_ms, self.history.clock.now_ms()))
 
     def _ready(self) -> bool:
         try:
@@ -152,16 +184,26 @@ class Arena:
         except OSError:
             return False
 
-    def _engine(self) -> Engine:
-        settings = from_environment(self._environment, secrets_required=False)
-        return build(settings, client(settings))
-
-    def _second_keeper(self) -> subprocess.Popen[bytes]:
+    def _start_keeper(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "engine.cli", "keeper"]
         with (self.directory / "second-keeper.log").open("ab") as log:
             return subprocess.Popen(command, env=self._environment, cwd=ROOT, stdout=log, stderr=log)
 
     def _stock(self) -> None:
         for sku in SKUS:
-            on_hand = LITTLE if sku in SCARCE else PLENTY
-            self.engine.stock.configure(sku, on_hand, {}, Origin("chaos"), Operation())
+            self.engine.stock.configure(sku, on_hand(sku), {}, Origin("chaos"), Operation())
+
+
+def on_hand(sku: str) -> int:
+    """What every SKU has, from the beginning to the end."""
+    return LITTLE if sku in SCARCE else PLENTY
+
+
+def send(processes: Iterable[Process], how: signal.Signals) -> None:
+    for process in processes:
+        if process.alive:
+            os.kill(process.pid, how)
+
+
+def one_of(processes: list[Process], pick: random.Random) -> Process:
+    return processes[pick.randrange(len(processes))]

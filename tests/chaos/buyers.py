@@ -1,4 +1,4 @@
-"""Buyers who check out, pay, walk away or let the time run out, and keep a record of their own of what they were told."""
+"""Buyers who check out, pay, ask for more time, walk away or let the time run out; each call goes into the history."""
 
 from __future__ import annotations
 
@@ -8,72 +8,96 @@ import random
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
 from typing import Any
+
+from engine.invariants.history import Call, Outcome, RefusedLine
 
 SKUS = [f"chaos-{number:02}" for number in range(40)]
 SCARCE = SKUS[:4]
-BASKETS = 20
+BASKETS = 12
 """Checkouts that a shop's back end sends in one batch."""
 
 TIMEOUT_SECONDS = 8.0
-PAYS, WALKS_AWAY = 0.4, 0.15
+PAYS, WALKS_AWAY, ASKS_FOR_MORE = 0.35, 0.2, 0.1
+PAYS_FOR_SCARCE = 0.02
+SAYS_IT_AGAIN = 0.1
+"""Of the calls that have a clear answer, how many are made again all the same."""
+
+PAUSE_SECONDS = 0.02
 
 
 @dataclass
-class Told:
-    """What the service has said of one reservation. Times are of the wall clock, taken when the answer came.
+class Clock:
+    """Unix ms, as Redis's clock is meant to be. It never falls, unless somebody sets `offset_ms` lower."""
 
-    `leaves`: its buyer has asked to walk away, whatever the answer was.
-    """
+    offset_ms: float = 0.0
+    _base_ms: float = field(default_factory=lambda: time.time() * 1000 - time.monotonic() * 1000)
 
-    id: str
+    def now_ms(self) -> float:
+        return self._base_ms + time.monotonic() * 1000 + self.offset_ms
+
+
+@dataclass
+class History:
+    """Of all buyers of a run. `counts` is operation and outcome, `codes` what was refused."""
+
+    clock: Clock = field(default_factory=Clock)
+    calls: list[Call] = field(default_factory=list)
+    counts: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
+    codes: Counter[str] = field(default_factory=Counter)
+    strange: list[str] = field(default_factory=list)
+    """Answers that no API should give, whatever happens to its parts."""
+
+    def add(self, call: Call) -> None:
+        self.calls.append(call)
+        self.counts[call.operation, call.outcome] += 1
+        self.codes[call.code] += bool(call.code)
+
+    @property
+    def unknown(self) -> int:
+        return sum(count for (_, outcome), count in self.counts.items() if outcome is Outcome.UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Basket:
     user: str
-    held_s: float
-    ends_s: float
-    payment_id: str = ""
-    paid: bool = False
-    leaves: bool = False
+    lines: tuple[tuple[str, int], ...]
+    hold_seconds: int
+    key: str
 
 
-@dataclass
-class Book:
-    """Shared by all buyers of a run."""
-
-    told: dict[str, Told] = field(default_factory=dict)
-    counts: Counter[str] = field(default_factory=Counter)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def held(self, reservation: dict[str, Any], ends_s: float) -> Told:
-        with self.lock:
-            known = self.told.get(reservation["id"])
-            if known is None:
-                known = self.told[reservation["id"]] = Told(reservation["id"], reservation["user"], time.time(), ends_s)
-                self.counts["checkouts"] += 1
-        return known
-
-    def count(self, what: str, by: int = 1) -> None:
-        with self.lock:
-            self.counts[what] += by
+@dataclass(frozen=True)
+class Held:
+    id: str
+    basket: Basket
 
 
 class Unclear(Exception):
     """No answer, or one that says that the service can't now. It may have happened."""
 
 
+Again = Callable[[], None]
+
+
 class Shop(threading.Thread):
     """One connection of a shop's back end, for many buyers. It repeats what stayed unclear until it is clear."""
 
-    def __init__(self, number: int, seed: int, address: tuple[str, int], tokens: dict[str, str], book: Book) -> None:
+    def __init__(
+        self, number: int, seed: int, address: Callable[[], tuple[str, int]], tokens: dict[str, str], history: History
+    ) -> None:
         super().__init__(name=f"shop-{number}", daemon=True)
         self._pick = random.Random(seed * 1_000 + number)
         self._number = number
         self._address = address
         self._tokens = tokens
-        self._book = book
+        self._history = history
         self._connection: http.client.HTTPConnection | None = None
         self._turn = 0
-        self._unclear: list[tuple[str, Any]] = []
+        self._unclear: list[Again] = []
         self.open = threading.Event()
         self.idle = threading.Event()
         self.closed = threading.Event()
@@ -89,7 +113,7 @@ class Shop(threading.Thread):
                 self._settle()
                 self._trade()
             except Unclear:
-                time.sleep(0.02)
+                time.sleep(PAUSE_SECONDS)
         self.idle.set()
         if self._connection:
             self._connection.close()
@@ -102,91 +126,182 @@ class Shop(threading.Thread):
             return False
         return not self._unclear
 
+    def buys(self) -> bool:
+        """Whether somebody could check out and pay now. Not for a shop that trades."""
+        self._turn += 1
+        basket = Basket(f"buyer-{self._number}-{self._turn}", ((SKUS[-1], 1),), 30, f"{self._number}-{self._turn}")
+        held: dict[str, Held] = {}
+        try:
+            self._settle()
+            self._certainly(partial(self._reserve, [basket], held))
+            self._certainly(partial(self._pay, held[basket.key]))
+        except (Unclear, KeyError):
+            return False
+        return True
+
     def _settle(self) -> None:
         while self._unclear:
-            what, values = self._unclear[0]
-            if what == "batch":
-                self._batch(values)
-            else:
-                self._pay(values)
+            self._unclear[0]()
             self._unclear.pop(0)
+
+    def _certainly(self, call: Again) -> None:
+        """Do it now; if it stays unclear, later. Now and then once more, though it is clear."""
+        try:
+            call()
+            if self._pick.random() < SAYS_IT_AGAIN:
+                call()
+        except Unclear:
+            self._unclear.append(call)
+            raise
 
     def _trade(self) -> None:
         self._turn += 1
         baskets = [self._basket(number) for number in range(BASKETS)]
-        for told in self._certainly("batch", baskets):
+        held: dict[str, Held] = {}
+        self._certainly(partial(self._reserve, baskets, held))
+        for one in list(held.values()):
             chance = self._pick.random()
-            if chance < PAYS:
-                told.payment_id = f"pay-{told.id}"
-                self._certainly("pay", told)
+            scarce = any(sku in SCARCE for sku, _ in one.basket.lines)
+            if chance < (PAYS_FOR_SCARCE if scarce else PAYS):
+                self._certainly(partial(self._pay, one))
             elif chance < PAYS + WALKS_AWAY:
-                self._walk_away(told)
+                self._certainly(partial(self._release, one))
+            elif chance < PAYS + WALKS_AWAY + ASKS_FOR_MORE:
+                self._certainly(partial(self._extend, one, self._pick.randint(3, 20)))
 
-    def _certainly(self, what: str, values: Any) -> list[Told]:
-        """Do it now; if it stays unclear, later."""
+    def _basket(self, number: int) -> Basket:
+        scarce = self._pick.random() < 0.3
+        skus = self._pick.sample(SCARCE if scarce else SKUS[len(SCARCE) :], self._pick.choice((1, 1, 1, 2, 3)))
+        return Basket(
+            f"buyer-{self._number}-{self._turn}-{number}",
+            tuple((sku, self._pick.randint(1, 3)) for sku in skus),
+            self._pick.randint(2, 6) if scarce else self._pick.randint(2, 30),
+            f"{self._number}-{self._turn}-{number}",
+        )
+
+    def _reserve(self, baskets: list[Basket], held: dict[str, Held]) -> None:
+        """Returns when each is clear; raises Unclear while one isn't, and begins with those the next time."""
+        calls = {basket: self._began("reserve", basket, basket.key) for basket in baskets}
+        body = {"reservations": [_item(basket) for basket in baskets]}
         try:
-            return self._batch(values) if what == "batch" else self._pay(values)
+            answer = self._call("POST", "/v1/reservations/batch", body, "storefront")
         except Unclear:
-            self._unclear.append((what, values))
+            for call in calls.values():
+                self._history.add(call)
+            raise
+        answered_ms = self._history.clock.now_ms()
+        unclear = []
+        for (basket, call), result in zip(calls.items(), answer["results"], strict=True):
+            if result["status"] == 201:
+                found = result["reservation"]
+                held[basket.key] = Held(found["id"], basket)
+                self._ended(call, answered_ms, reservation_id=found["id"], deadline_ms=_ms(found["expires_at"]))
+            elif result["status"] >= 500:
+                self._note(result["problem"])
+                unclear.append(basket)
+                self._history.add(call)
+            else:
+                self._refused(call, answered_ms, result["problem"])
+        if unclear:
+            baskets[:] = unclear
+            raise Unclear
+
+    def _pay(self, held: Held) -> None:
+        payment_id = f"pay-{held.id}"
+        call = self._began("commit", held.basket, payment_id, held.id)
+        answer = self._asked(call, "POST", f"/v1/reservations/{held.id}/commit", {"payment_id": payment_id}, "payments")
+        if "order" in answer:
+            self._ended(call, self._history.clock.now_ms(), late=answer["late"])
+        else:
+            self._refused(call, self._history.clock.now_ms(), answer)
+
+    def _release(self, held: Held) -> None:
+        call = self._began("release", held.basket, f"leave-{held.id}", held.id)
+        answer = self._asked(call, "DELETE", f"/v1/reservations/{held.id}", None, "storefront", held.basket.user)
+        if "state" in answer:
+            self._ended(call, self._history.clock.now_ms())
+        else:
+            self._refused(call, self._history.clock.now_ms(), answer)
+
+    def _extend(self, held: Held, seconds: int) -> None:
+        key = f"more-{held.id}"
+        call = self._began("extend", held.basket, key, held.id)
+        path, body = f"/v1/reservations/{held.id}/extend", {"hold_seconds": seconds}
+        answer = self._asked(call, "POST", path, body, "storefront", held.basket.user, key)
+        if "state" in answer:
+            self._ended(call, self._history.clock.now_ms(), deadline_ms=_ms(answer["expires_at"]))
+        else:
+            self._refused(call, self._history.clock.now_ms(), answer)
+
+    def _began(self, operation: str, basket: Basket, key: str, reservation_id: str = "") -> Call:
+        return Call(
+            operation,
+            self._number,
+            basket.user,
+            key,
+            self._history.clock.now_ms(),
+            reservation_id=reservation_id,
+            lines=basket.lines,
+        )
+
+    def _ended(self, call: Call, answered_ms: float, **told: Any) -> None:
+        self._history.add(replace(call, answered_ms=answered_ms, outcome=Outcome.OK, **told))
+
+    def _refused(self, call: Call, answered_ms: float, problem: dict[str, Any]) -> None:
+        lines = tuple(
+            RefusedLine(
+                line["sku"],
+                line["requested"],
+                line["available"],
+                line.get("verdict", ""),
+                _ms(line["next_release_at"]) if line.get("next_release_at") else 0,
+            )
+            for line in problem.get("lines", ())
+        )
+        told = {"outcome": Outcome.REFUSED, "code": problem["code"], "refused": lines}
+        self._history.add(replace(call, answered_ms=answered_ms, **told))
+
+    def _asked(self, call: Call, *request: Any) -> dict[str, Any]:
+        try:
+            return self._call(*request)
+        except Unclear:
+            self._history.add(call)
             raise
 
-    def _basket(self, number: int) -> dict[str, Any]:
-        skus = self._pick.sample(SKUS, self._pick.choice((1, 1, 1, 2, 3)))
-        return {
-            "user": f"buyer-{self._number}-{self._turn}-{number}",
-            "lines": [{"sku": sku, "quantity": self._pick.randint(1, 2)} for sku in skus],
-            "hold_seconds": self._pick.randint(2, 30),
-            "idempotency_key": f"{self._number}-{self._turn}-{number}",
-        }
-
-    def _batch(self, baskets: list[dict[str, Any]]) -> list[Told]:
-        answer = self._call("POST", "/v1/reservations/batch", {"reservations": baskets}, "storefront")
-        told, unclear = [], []
-        for basket, result in zip(baskets, answer["results"], strict=True):
-            if result["status"] == 201:
-                told.append(self._book.held(result["reservation"], time.time() + basket["hold_seconds"]))
-            elif result["status"] >= 500:
-                unclear.append(basket)
-            else:
-                self._book.count(result["problem"]["code"])
-        if unclear:
-            self._unclear.append(("batch", unclear))
-            self._book.count("unclear", len(unclear))
-        return told
-
-    def _pay(self, told: Told) -> list[Told]:
-        answer = self._call("POST", f"/v1/reservations/{told.id}/commit", {"payment_id": told.payment_id}, "payments")
-        if "order" in answer:
-            told.paid = True
-            self._book.count("late" if answer["late"] else "paid")
-        elif answer["code"] == "not_found":
-            self._book.count("hold lost")
-        else:
-            self._book.count(answer["code"])
-        return []
-
-    def _walk_away(self, told: Told) -> None:
-        told.leaves = True
-        if "state" in self._call("DELETE", f"/v1/reservations/{told.id}", None, "storefront", told.user):
-            self._book.count("released")
-
-    def _call(self, method: str, path: str, body: Any, scope: str, user: str = "") -> dict[str, Any]:
+    def _call(self, method: str, path: str, body: Any, scope: str, user: str = "", key: str = "") -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self._tokens[scope]}", "Content-Type": "application/json"}
-        if user:
-            headers["Stockade-User"] = user
+        headers |= ({"Stockade-User": user} if user else {}) | ({"Idempotency-Key": key} if key else {})
         try:
             if self._connection is None:
-                self._connection = http.client.HTTPConnection(*self._address, timeout=TIMEOUT_SECONDS)
+                self._connection = http.client.HTTPConnection(*self._address(), timeout=TIMEOUT_SECONDS)
             self._connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
             response = self._connection.getresponse()
             text = response.read()
-            if response.status >= 500:
-                raise Unclear
             document: dict[str, Any] = json.loads(text)
+            if response.status >= 500:
+                self._note(document)
+                raise Unclear
             return document
-        except (OSError, http.client.HTTPException, ValueError, Unclear) as error:
-            self._book.count("unclear")
-            if self._connection and not isinstance(error, Unclear):
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            if self._connection:
                 self._connection.close()
                 self._connection = None
             raise Unclear from error
+
+    def _note(self, problem: dict[str, Any]) -> None:
+        self._history.codes[problem["code"]] += 1
+        if problem["status"] != 503:
+            self._history.strange.append(f"{self._history.clock.now_ms():.0f}: {problem}")
+
+
+def _item(basket: Basket) -> dict[str, Any]:
+    return {
+        "user": basket.user,
+        "lines": [{"sku": sku, "quantity": quantity} for sku, quantity in basket.lines],
+        "hold_seconds": basket.hold_seconds,
+        "idempotency_key": basket.key,
+    }
+
+
+def _ms(time_of_day: str) -> int:
+    return round(datetime.fromisoformat(time_of_day).timestamp() * 1000)

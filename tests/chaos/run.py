@@ -1,4 +1,4 @@
-"""`make chaos`: faults under load, one after the other, in an order that a seed decides; a table at the end."""
+"""`make chaos`: seeded faults under load, every invariant after each, and a summary. One seed stands for one plan."""
 
 from __future__ import annotations
 
@@ -8,97 +8,170 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+import traceback
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos.arena import Arena, Judgement
+from tests.chaos import judge
+from tests.chaos.arena import Arena
 from tests.chaos.faults import FAULTS
+from tests.chaos.plan import Blow, Episode, plan
 
-LOAD_SECONDS = 3.0
-"""Of trade before each fault, and after it."""
+KEPT = Path("build/chaos")
+"""Where a run that failed leaves its seed, history, AOF, ledger and logs."""
 
-
-@dataclass(frozen=True)
-class Round:
-    fault: str
-    per_second: float
-    paid_per_second: float
-    recovery_s: float
-    unclear: int
-    judgement: Judgement
+LOAD_SECONDS = 1.5
+"""Of trade before the blows of each episode; half of it after they are over."""
 
 
-def strike(arena: Arena, name: str, pick: random.Random, seconds: float = LOAD_SECONDS) -> Round:
-    """Trade, strike, trade on until it works again and some time after, then judge."""
-    arena.open()
-    before, began_s = arena.book.counts.copy(), time.monotonic()
-    time.sleep(seconds)
-    took_s, counts = time.monotonic() - began_s, arena.book.counts.copy()
-    struck_s = FAULTS[name](arena, pick)
-    ended_s = time.monotonic()
-    arena.wait_until_ready()
-    recovery_s = time.monotonic() - ended_s
-    time.sleep(seconds / 2)
-    arena.close()
-    return Round(
-        name,
-        (counts["checkouts"] - before["checkouts"]) / took_s,
-        (counts["paid"] - before["paid"]) / took_s,
-        recovery_s,
-        arena.book.counts["unclear"] - counts["unclear"],
-        arena.judge(struck_s),
-    )
+@dataclass
+class Result:
+    """Of one run or of several. `recoveries` are seconds from the end of an episode's faults to the next paid order."""
+
+    seconds: float = 0.0
+    runs: int = 0
+    episodes: int = 0
+    faults: Counter[str] = field(default_factory=Counter)
+    operations: Counter[str] = field(default_factory=Counter)
+    recoveries: list[tuple[float, tuple[str, ...]]] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+
+    def add(self, other: Result) -> None:
+        self.seconds += other.seconds
+        self.runs += other.runs
+        self.episodes += other.episodes
+        self.faults += other.faults
+        self.operations += other.operations
+        self.recoveries += other.recoveries
+        self.violations += other.violations
 
 
-def run(seed: int, seconds: float, names: list[str]) -> list[Round]:
-    """Strike with each fault once, then again in another order, until time is over."""
+def run(seed: int, names: list[str], episodes: int) -> Result:
+    """One plan, in an arena of its own."""
+    result, began_s = Result(runs=1), time.monotonic()
     directory = Path(tempfile.mkdtemp(prefix="stockade-chaos-"))
-    pick, rounds = random.Random(seed), []
+    directory.chmod(0o755)
     arena = Arena(directory, seed)
-    give_up_s = time.monotonic() + seconds
     try:
-        while not rounds or time.monotonic() < give_up_s:
-            order = list(names)
-            pick.shuffle(order)
-            for name in order:
-                rounds.append(strike(arena, name, pick))
-                _show(rounds[-1])
+        try:
+            for number, episode in enumerate(plan(seed, names, episodes), 1):
+                _go_through(arena, episode, result)
+                _show(seed, number, episode, result)
+                if result.violations:
+                    break
+            result.violations += judge.history(arena)
+        except Exception:
+            result.violations.append(f"the run of seed {seed} came to no end: {traceback.format_exc()}")
+        _count(arena, result)
+        if result.violations:
+            _keep(arena, seed, names, episodes, result)
     finally:
         arena.stop()
-    if any(round_.judgement.violations for round_ in rounds):
-        print(f"kept for a look: {directory}")
-    else:
-        shutil.rmtree(directory)
-    return rounds
+        shutil.rmtree(directory, ignore_errors=True)
+    result.seconds = time.monotonic() - began_s
+    return result
+
+
+def _go_through(arena: Arena, episode: Episode, result: Result) -> None:
+    """Trade, strike, trade on until it works again and some time after, then judge."""
+    arena.open()
+    time.sleep(LOAD_SECONDS)
+    from_ms = arena.history.clock.now_ms()
+    failures = strike(arena, episode)
+    over_s = time.monotonic()
+    arena.wait_until_ready()
+    result.recoveries.append((time.monotonic() - over_s, tuple(blow.fault for blow in episode)))
+    if any(FAULTS[blow.fault].loses for blow in episode):
+        arena.note_loss(from_ms)
+    time.sleep(LOAD_SECONDS / 2)
+    arena.close()
+    result.episodes += 1
+    result.faults.update(blow.fault for blow in episode)
+    result.violations += [*failures, *judge.books(arena)]
+
+
+def strike(arena: Arena, episode: Episode) -> list[str]:
+    """Let all blows fall, and wait until each is over. Returns: those that could not be dealt."""
+    failures: list[str] = []
+
+    def deal(blow: Blow) -> None:
+        time.sleep(blow.after_s)
+        try:
+            FAULTS[blow.fault].strike(arena, random.Random(blow.seed))
+        except Exception:
+            failures.append(f"{blow.fault} failed: {traceback.format_exc()}")
+
+    for blow in [arena.hands.submit(deal, blow) for blow in episode]:
+        blow.result()
+    return failures
+
+
+def _count(arena: Arena, result: Result) -> None:
+    result.operations["operations"] += len(arena.history.calls)
+    result.operations["unknown outcomes"] += arena.history.unknown
+    for (operation, outcome), count in arena.history.counts.items():
+        result.operations[f"{operation} {outcome}"] += count
+    result.operations["answers that were 5xx but not 503"] += len(arena.history.strange)
+
+
+def _keep(arena: Arena, seed: int, names: list[str], episodes: int, result: Result) -> None:
+    place = KEPT / f"seed-{seed}"
+    shutil.rmtree(place, ignore_errors=True)
+    arena.stop_trading()
+    arena.keep(place)
+    found = [f"seed {seed}", *map(str, plan(seed, names, episodes)), *result.violations, *arena.history.strange]
+    (place / "found.txt").write_text("\n".join(found) + "\n")
+    print(f"kept for a look: {place}", flush=True)
+
+
+def _show(seed: int, number: int, episode: Episode, result: Result) -> None:
+    names = " + ".join(blow.fault for blow in episode)
+    word = f"{len(result.violations)} VIOLATIONS" if result.violations else "ok"
+    print(f"seed {seed:<4} {number:>2}  back after {result.recoveries[-1][0]:6.2f} s  {word:6}  {names}", flush=True)
+
+
+def summary(result: Result) -> str:
+    """What was done and found, for people."""
+    lines = [f"{'fault':32} {'times':>5} {'alone':>5} {'back after (median)':>20} {'at most':>9}"]
+    for name in FAULTS:
+        alone = sorted(seconds for seconds, names in result.recoveries if names == (name,))
+        back = f"{_percentile(alone, 50):18.2f} s {alone[-1]:7.2f} s" if alone else f"{'-':>20} {'-':>9}"
+        lines.append(f"{name:32} {result.faults[name]:>5} {len(alone):>5} {back}")
+    every = sorted(seconds for seconds, _ in result.recoveries)
+    lines += [f"{name:34} {count:>9}" for name, count in sorted(result.operations.items())]
+    lines += [
+        f"runs {result.runs}, episodes {result.episodes}, faults {result.faults.total()}, {result.seconds / 60:.1f} minutes",
+        f"back after: p50 {_percentile(every, 50):.2f} s, p99 {_percentile(every, 99):.2f} s" if every else "",
+        f"violations {len(result.violations)}",
+    ]
+    return "\n".join(lines)
+
+
+def _percentile(ordered: list[float], percent: int) -> float:
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--time", type=float, default=0, help="seconds; 0: every fault once")
+    parser.add_argument(
+        "--time", type=float, default=0, help="seconds: go on with the next seeds until then; 0: one seed"
+    )
+    parser.add_argument("--episodes", type=int, default=8)
     parser.add_argument("--fault", action="append", choices=FAULTS, help="only these")
     chosen = parser.parse_args()
-    print(f"seed {chosen.seed}")
-    print(
-        f"{'fault':26} {'checkouts/s':>11} {'paid/s':>7} {'back after':>10} {'unclear':>8} {'holds lost':>10} {'oldest':>7}  verdict"
-    )
-    rounds = run(chosen.seed, chosen.time, chosen.fault or list(FAULTS))
-    failed = [round_ for round_ in rounds if round_.judgement.violations]
-    for round_ in failed:
-        for violation in round_.judgement.violations[:20]:
-            print(f"{round_.fault}: {violation}")
-    print(f"{len(rounds)} faults, {len(failed)} with violations")
-    sys.exit(1 if failed else 0)
-
-
-def _show(done: Round) -> None:
-    judgement = done.judgement
-    verdict = f"{len(judgement.violations)} violations" if judgement.violations else "ok"
-    print(
-        f"{done.fault:26} {done.per_second:11.0f} {done.paid_per_second:7.0f} {done.recovery_s:8.2f} s {done.unclear:8} "
-        f"{judgement.holds_lost:10} {judgement.oldest_lost_s:5.2f} s  {verdict}",
-        flush=True,
-    )
+    names = [name for name in chosen.fault or FAULTS if FAULTS[name].possible]
+    for name in FAULTS.keys() - set(names) if not chosen.fault else ():
+        print(f"{name} is left out: libfaketime isn't installed (apt-get install libfaketime)")
+    total, seed, until_s = Result(), chosen.seed, time.monotonic() + chosen.time
+    while not total.runs or time.monotonic() < until_s:
+        total.add(run(seed, names, chosen.episodes))
+        seed += 1
+    for violation in total.violations[:50]:
+        print(violation)
+    print(summary(total))
+    sys.exit(1 if total.violations else 0)
 
 
 if __name__ == "__main__":
