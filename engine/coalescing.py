@@ -18,7 +18,7 @@ from redis.exceptions import ConnectionError as Disconnected
 from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.retry import Retry
 
-Command = tuple[str | int, ...]
+Command = tuple[str | bytes | int, ...]
 
 SCRIPTS = ("EVALSHA", "EVAL")
 """Commands whose replies redis-py leaves as they are."""

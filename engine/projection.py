@@ -14,7 +14,7 @@ import orjson
 from engine import ledger
 from engine.database import Connection, Database, answering
 from engine.errors import LedgerBroken
-from engine.fold import Answer, Fold
+from engine.fold import Answer, Fold, Hash
 from engine.ledger import PAGE, Position
 from engine.values import Event
 
@@ -208,6 +208,12 @@ def reached(connection: Connection, partition: str) -> tuple[int, int]:
     """Epoch and seq of the last event that the projections have followed."""
     row = connection.execute("SELECT epoch, seq FROM projection_position WHERE partition = %s", [partition]).fetchone()
     return (row[0], row[1]) if row else (0, 0)
+
+
+def records(connection: Connection, partition: str, names: list[str]) -> dict[str, Hash]:
+    """These reservations, whatever their state."""
+    query = "SELECT id, record FROM reservations WHERE partition = %s AND id = ANY(%s)"
+    return dict(connection.execute(query, [partition, names]).fetchall())
 
 
 def live(connection: Connection, partition: str, also: list[str]) -> Fold:

@@ -13,11 +13,12 @@ from enum import StrEnum
 from typing import Any
 
 import psycopg
+import structlog
 
-from engine import ledger, projection
+from engine import comparison, ledger, projection
 from engine.database import Connection, Database, answering
 from engine.errors import ConfigurationError, LedgerBroken, StoreUnavailable
-from engine.fold import LEVERS, Answer, Hash
+from engine.fold import Answer, Hash
 from engine.ids import random_id
 from engine.ledger import PAGE, Position
 from engine.projection import Projection
@@ -25,7 +26,6 @@ from engine.restoring import Restoring
 from engine.scripts import Scripts
 from engine.states import State
 from engine.store import Store
-from engine.store import answering as redis_answering
 from engine.values import unpacked
 from engine.writer import Writer
 
@@ -37,6 +37,8 @@ PIPELINED = 500
 GUARD_SECONDS = 15.0
 MOST_REPLAYED = 500_000
 """Events that Redis lacks, up to which only what they touched is put back; beyond, everything is."""
+
+log = structlog.get_logger()
 
 
 class Need(StrEnum):
@@ -110,10 +112,26 @@ class Recovery:
                 case _:
                     recovered = Recovered(finding, 0, 0)
             try:
+                if finding.need is not Need.REBUILD and (why := self._differs(finding)):
+                    log.error("redis_differs", why=why, effect="it is made anew from the ledger")
+                    token, recovered = self._made_anew(replace(finding, why=f"{finding.why}, but {why}"))
                 self._open(token, recovered)
             except LedgerBroken as broken:
                 return self._undecided(replace(finding, need=Need.DECISION, why=str(broken)))
             return recovered
+
+    def _differs(self, finding: Finding) -> str:
+        """What Redis holds otherwise than the ledger says, though their events agree; '' if all is as it must be."""
+        certified = self._store.meta().get("run_id", "")
+        if finding.need is Need.CERTIFY:
+            self.writer.drain()
+        self.projection.advance(self._still_here)
+        if self._store.replicated(certified):
+            return ""
+        with self._database.connect() as connection, answering(), connection.transaction():
+            # It waits while Redis is read.
+            connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            return "; ".join(comparison.differences(self._store, connection, self._still_here))
 
     def _undecided(self, finding: Finding) -> Finding:
         self._shut(f"fork: {finding.why}", restoring=False)
@@ -210,15 +228,12 @@ class Recovery:
         """Carry over what Postgres lacks, then open with a new epoch, which the ledger has as an event."""
         finding, partition = recovered.finding, self._store.keys.partition
         reached = self.writer.drain() if finding.need is Need.CERTIFY else finding.ledger
-        meta = self._store.meta()
         epoch = max(reached.epoch, finding.redis.epoch) + 1
         with self._database.connect() as connection, answering(), connection.transaction():
             # Nobody may write, out of another Redis maybe, before this one has gone on from that very event.
             if ledger.position(connection, partition, lock=True) != reached:
                 raise StoreUnavailable("The ledger has grown meanwhile; it is compared anew")
             clock_ms, selling = projection.selling(connection, partition)
-            if finding.need is Need.CERTIFY:
-                selling = {name: meta[name] for name in LEVERS if name in meta}
             if reached.seq == 0:
                 ledger.begin(connection, partition, epoch)
             self._scripts.open(token, self._store.run_id(), epoch, reached, clock_ms, finding.why, selling)
@@ -249,10 +264,9 @@ class Recovery:
         return token, self._put_back(token, replace(finding, need=Need.REBUILD, ledger=reached), None)
 
     def _wipe(self, token: str) -> None:
-        keep = {self._store.keys.meta, self._store.keys.keeper}
+        keep = {name.encode() for name in (self._store.keys.meta, self._store.keys.keeper)}
         restoring = self._scripts.restore(token, PIPELINED)
-        with redis_answering():
-            keys = set(self._store.redis.scan_iter(match=f"{self._store.keys.prefix}*", count=1_000)) - keep
+        keys = self._store.names() - keep
         for number, key in enumerate(keys):
             restoring.gone(key)
             if number % PAGE == 0:

@@ -9,7 +9,7 @@ from engine.replies import Reply, done, flat
 
 Words = list[str | int]
 
-Call = tuple[list[str], Words]
+Call = tuple[Sequence[str | bytes], Words]
 """KEYS and ARGV of one run of a script."""
 
 MOST_WORDS = 5_000
@@ -54,7 +54,7 @@ class Restoring:
     def answer(self, operation_id: str, text: str, until_ms: int) -> None:
         self._put([self._keys.operation(operation_id)], "text", operation_id, until_ms, [text])
 
-    def gone(self, key: str) -> None:
+    def gone(self, key: str | bytes) -> None:
         """A hash without fields is no hash."""
         self._put([key], "hash", "", 0, [])
 
@@ -68,7 +68,7 @@ class Restoring:
         names = [keys.reservation(reservation_id), keys.deadlines, keys.lease(reservation_id)]
         self._put(names, kind, reservation_id, until_ms, flat(record))
 
-    def _put(self, keys: list[str], kind: str, name: str, until_ms: int, words: Words) -> None:
+    def _put(self, keys: Sequence[str | bytes], kind: str, name: str, until_ms: int, words: Words) -> None:
         self._calls.append(([self._keys.meta, *keys], [self._token, kind, name, until_ms, *words]))
         if len(self._calls) >= self._pipelined:
             self.finish()

@@ -346,7 +346,7 @@ class Scripts:
         hold = [self._keys.meta, self._keys.ledger, *self._keys.hold(reservation_id)]
         return hold + self._keys.skus_and_buyers(skus)
 
-    def _run(self, name: str, keys: list[str], arguments: Words) -> Reply:
+    def _run(self, name: str, keys: Sequence[str | bytes], arguments: Words) -> Reply:
         return self._run_all(name, [(keys, arguments)])[0]
 
     def _run_all(self, name: str, calls: Sequence[Call]) -> list[Reply]:

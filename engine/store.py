@@ -66,6 +66,8 @@ def _made(settings: Settings, certified: bool) -> Redis:
     return Redis.from_url(
         settings.redis_url,
         decode_responses=True,
+        # Who looks must be able to look at what a bad disk has left.
+        encoding_errors="strict" if certified else "backslashreplace",
         socket_timeout=settings.redis_timeout_ms / 1000,
         socket_connect_timeout=settings.redis_timeout_ms / 1000,
         retry=Retry(ExponentialWithJitterBackoff(base=0.01, cap=0.2), RETRIES),
@@ -480,6 +482,24 @@ class Store:
         with answering():
             found = self.redis.info("server", "replication")
         return f"{found['run_id']}:{found['master_replid']}"
+
+    def names(self) -> set[bytes]:
+        """Every key of the partition as it stands; what a bad disk has made of one may be no text."""
+        found: set[bytes] = set()
+        cursor: int | bytes = 0
+        with answering():
+            while True:
+                words = (cursor, "MATCH", f"{self.keys.prefix}*", "COUNT", 1_000)
+                cursor, page = self.redis.execute_command("SCAN", *words, **RAW)
+                found |= set(page)
+                if not int(cursor):
+                    return found
+
+    def replicated(self, certified: str) -> bool:
+        """Whether the server became a master after it had followed that one (`run_id`), and did not start since."""
+        with answering():
+            found = self.redis.info("replication")
+        return bool(certified) and found.get("master_replid2") == certified.partition(":")[2]
 
     def entries(self, first: str, limit: int) -> list[Entry]:
         """Events of the stream from an entry id on, that one included, as they stand."""

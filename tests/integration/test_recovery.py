@@ -120,6 +120,78 @@ def test_an_empty_redis_is_made_anew(shop: Shop, seed: int) -> None:
     assert_written(shop)
 
 
+def paid(shop: Shop) -> str:
+    """An order of the shop. There is one."""
+    (row,) = shop.query("SELECT id FROM orders")
+    return str(row[0])
+
+
+def stray(shop: Shop) -> None:
+    """What a bad disk makes of a hold's key."""
+    (name,) = [name for name, _ in shop.redis.zscan_iter(shop.engine.store.keys.deadlines)]
+    key = shop.engine.store.keys.reservation(name)
+    shop.redis.rename(key, key.encode()[:-1] + b"\xf7")
+
+
+BAD_DISK: dict[str, Callable[[Shop, str, Any], object]] = {
+    "a counter": lambda shop, held, keys: shop.redis.hincrby(keys.sku("a"), "available", 64),
+    "a counter that is no number": lambda shop, held, keys: shop.redis.hset(keys.sku("a"), "reserved", "1p"),
+    "a counter's name": lambda shop, held, keys: shop.redis.hdel(keys.sku("a"), "allocated"),
+    "a counter that is no text": lambda shop, held, keys: shop.redis.hset(keys.sku("a"), "reserved", b"\xb2"),
+    "a SKU that is gone": lambda shop, held, keys: shop.redis.delete(keys.sku("a")),
+    "a SKU that nobody stocked": lambda shop, held, keys: shop.redis.zadd(keys.skus, {"A": 0}),
+    "a SKU that the index lacks": lambda shop, held, keys: shop.redis.zrem(keys.skus, "a"),
+    "a hold's lines": lambda shop, held, keys: shop.redis.hset(keys.reservation(held), "lines", "a=7"),
+    "a hold's lines, not to be read": lambda shop, held, keys: shop.redis.hset(keys.reservation(held), "lines", "a>2"),
+    "a hold's state": lambda shop, held, keys: shop.redis.hset(keys.reservation(held), "state", "reservee"),
+    "a hold that is gone": lambda shop, held, keys: shop.redis.delete(keys.reservation(held)),
+    "a hold's key": lambda shop, held, keys: stray(shop),
+    "a hold that has no deadline": lambda shop, held, keys: shop.redis.zrem(keys.deadlines, held),
+    "another deadline": lambda shop, held, keys: shop.redis.zadd(keys.deadlines, {held: 2**52}),
+    "a deadline too late": lambda shop, held, keys: shop.redis.hset(keys.sku("a"), "next_release_ms", 2**52),
+    "a customer's count": lambda shop, held, keys: shop.redis.hset(keys.buyers("a"), "ann", 1),
+    "an order's payment": lambda shop, held, keys: shop.redis.hset(keys.reservation(paid(shop)), "payment_id", "q1"),
+    "a hold that nobody made": lambda shop, held, keys: shop.redis.hset(
+        keys.reservation("A" * 22), "state", "reserved"
+    ),
+    "a key of another type": lambda shop, held, keys: shop.redis.set(keys.sku("a"), "x"),
+    "deadlines of another type": lambda shop, held, keys: shop.redis.set(keys.deadlines, "x"),
+}
+
+
+@one_kind
+@pytest.mark.parametrize("what", BAD_DISK)
+def test_a_redis_that_came_back_with_something_else_than_the_ledger_says_is_made_anew(shop: Shop, what: str) -> None:
+    """A file of appended commands has no checksums: a byte that its disk has changed is loaded as if it were right."""
+    shop.engine.stock.configure("a", 10, {"limit_per_customer": "5"}, OPS, NO_KEY)
+    shop.pay(shop.hold("bob"))
+    shop.recovery.projection.advance()
+    held = shop.hold(units=2)
+    before = essence(shop.redis)
+    BAD_DISK[what](shop, held, shop.engine.store.keys)
+    done = recovered(shop, Need.REBUILD)
+    assert done.finding.why.startswith("Redis has 1 events that the ledger lacks, but ")
+    expect_as_before(shop, before)
+
+
+@one_kind
+def test_what_operators_have_set_is_what_the_ledger_says(shop: Shop) -> None:
+    shop.stock()
+    before = essence(shop.redis)
+    shop.redis.hset(shop.engine.store.keys.meta, "selling_paused", 1)
+    recovered(shop, Need.CERTIFY)
+    expect_as_before(shop, before)
+
+
+@one_kind
+def test_a_redis_that_lacks_events_and_has_something_else_is_made_anew(shop: Shop) -> None:
+    shop.stock("z")
+    _, before = fall_behind(shop, 23)
+    shop.redis.hincrby(shop.engine.store.keys.sku("z"), "available", 64)
+    recovered(shop, Need.REBUILD)
+    expect_as_before(shop, before)
+
+
 def test_a_redis_that_lacks_very_many_events_is_made_anew(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovering, "MOST_REPLAYED", 3)
     _, before = fall_behind(shop, 24)
