@@ -44,16 +44,17 @@ def _differences(store: Store, connection: Connection, still_here: Callable[[], 
     yield from (f"record: reservation {name} is torn" for name in seen.torn)
     books = projection.live(connection, partition, list(seen.fold.records))
     yield from picture.differences(seen.fold, books, live_only=True)
-    nothing = (name for kind, name in seen.fold.as_of if kind == "sku" and name not in seen.fold.skus)
-    yield from (f"fold: SKU {name} is in the index, and isn't there" for name in nothing)
+    names = [key.removeprefix(store.keys.prefix.encode()).decode() for key in sorted(store.names())]
+    skus = {name for kind, _, name in (name.partition(":") for name in names) if kind in ("sku", "buyers")}
+    skus |= {name for kind, name in seen.fold.as_of if kind == "sku"}
+    yield from (f"fold: SKU {name} is only half there" for name in sorted(skus - seen.fold.skus.keys()))
     yield from (str(violation) for violation in live.held(seen) if violation.invariant in OF_TIME)
-    yield from _records(store, connection, still_here)
+    reservations = [name.removeprefix("rsv:") for name in names if name.startswith("rsv:")]
+    yield from _records(store, connection, reservations, still_here)
 
 
-def _records(store: Store, connection: Connection, still_here: Callable[[], object]) -> Iterator[str]:
+def _records(store: Store, connection: Connection, names: list[str], still_here: Callable[[], object]) -> Iterator[str]:
     """Also orders and what has ended, as far as Redis has it. Page by page: a day's may be more than fit into memory twice."""
-    prefix = store.keys.reservation("").encode()
-    names = sorted(key.removeprefix(prefix).decode() for key in store.names() if key.startswith(prefix))
     for at in range(0, len(names), PAGE):
         page = names[at : at + PAGE]
         books = projection.records(connection, store.keys.partition, page)

@@ -140,6 +140,8 @@ BAD_DISK: dict[str, Callable[[Shop, str, Any], object]] = {
     "a counter that is no text": lambda shop, held, keys: shop.redis.hset(keys.sku("a"), "reserved", b"\xb2"),
     "a SKU that is gone": lambda shop, held, keys: shop.redis.delete(keys.sku("a")),
     "a SKU that nobody stocked": lambda shop, held, keys: shop.redis.zadd(keys.skus, {"A": 0}),
+    "a SKU that was never whole": lambda shop, held, keys: shop.redis.hset(keys.sku("A"), "available", 5),
+    "counts of a SKU that nobody stocked": lambda shop, held, keys: shop.redis.hset(keys.buyers("A"), "ann", 1),
     "a SKU that the index lacks": lambda shop, held, keys: shop.redis.zrem(keys.skus, "a"),
     "a hold's lines": lambda shop, held, keys: shop.redis.hset(keys.reservation(held), "lines", "a=7"),
     "a hold's lines, not to be read": lambda shop, held, keys: shop.redis.hset(keys.reservation(held), "lines", "a>2"),
