@@ -73,8 +73,7 @@ def _differing(engine: Engine) -> list[str]:
 
 
 def _said(seen: Picture, books: Fold, selling: Hash) -> list[str]:
-    differences = picture.differences(seen.fold, books)
-    return [change.removeprefix("fold: ") for change in differences] + [*picture.lever_differences(seen.meta, selling)]
+    return [*picture.differences(seen.fold, books), *picture.lever_differences(seen.meta, selling)]
 
 
 def _only_in_redis(connection: Connection, engine: Engine) -> int:

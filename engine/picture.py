@@ -171,23 +171,23 @@ def differences(redis: Fold, books: Fold, *, live_only: bool = False) -> Iterato
         here, there = redis.skus.get(sku, {}), books.skus.get(sku, {})
         for name in sorted(here.keys() | there.keys()):
             if here.get(name) != there.get(name):
-                yield f"fold: SKU {sku} has {name} {here.get(name)}, the ledger says {there.get(name)}"
+                yield f"SKU {sku} has {name} {here.get(name)}, the ledger says {there.get(name)}"
     for name in sorted(redis.records.keys() | books.records.keys()):
         here, there = redis.records.get(name, {}), books.records.get(name, {})
         if (not here and name in books.ended_ms) or (live_only and there.get("state") != State.RESERVED and not here):
             continue
         if not here or not there:
             only, known = ("Redis", here) if here else ("the ledger", there)
-            yield f"fold: reservation {name} is only in {only}: {known['state']} {known['lines']} for {known['user']}"
+            yield f"reservation {name} is only in {only}: {known['state']} {known['lines']} for {known['user']}"
             continue
         for part in sorted(here.keys() | there.keys()):
             if here.get(part) != there.get(part):
-                yield f"fold: reservation {name} has {part} {here.get(part)}, the ledger says {there.get(part)}"
+                yield f"reservation {name} has {part} {here.get(part)}, the ledger says {there.get(part)}"
     for sku in sorted(redis.buyers.keys() | books.buyers.keys()):
         here, there = redis.buyers.get(sku, {}), books.buyers.get(sku, {})
         for user in sorted(here.keys() | there.keys()):
             if here.get(user) != there.get(user):
-                yield f"fold: user {user} has {here.get(user, 0)} of SKU {sku} counted, the ledger says {there.get(user, 0)}"
+                yield f"user {user} has {here.get(user, 0)} of SKU {sku} counted, the ledger says {there.get(user, 0)}"
 
 
 def lever_differences(meta: Hash, books: Hash) -> Iterator[str]:

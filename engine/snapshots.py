@@ -11,6 +11,7 @@ import orjson
 from engine import ledger, picture, projection
 from engine.database import Connection, Database, answering
 from engine.fold import Fold, Hash
+from engine.invariants import Invariant, Violation
 from engine.picture import Picture
 from engine.projection import Projection
 from engine.store import Store
@@ -72,7 +73,8 @@ class Snapshots:
                 for page in ledger.events(connection, self._partition, behind, ahead):
                     picture.advance(seen, page)
                 books = projection.live(connection, self._partition, list(seen.fold.records))
-                problems = [*seen.misfits, *picture.differences(seen.fold, books, live_only=True)][:MOST_PROBLEMS]
+                different = [*seen.misfits, *picture.differences(seen.fold, books, live_only=True)][:MOST_PROBLEMS]
+                problems = [str(Violation(Invariant.FOLD, each)) for each in different]
                 if seq:
                     self._keep(connection, epoch, seq, seen, problems)
             now_ms = time.time_ns() // 1_000_000

@@ -1,4 +1,4 @@
-"""The proof that the books are right: Redis against itself, and against the fold of the ledger in Postgres."""
+"""The proof that the books are right: Redis and the ledger by themselves, and Redis against the fold of the ledger."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ from engine import ledger, picture, projection, snapshots
 from engine.database import Connection, Database, answering
 from engine.errors import LedgerBroken
 from engine.fold import Fold
+from engine.invariants import Invariant, Violation, live
+from engine.invariants.record import Record
 from engine.ledger import Position
 from engine.picture import Picture
 from engine.projection import Projection
 from engine.snapshots import from_ledger
 from engine.states import State
 from engine.store import Store
-from engine.values import number, unpacked
+from engine.values import Event
 from engine.writer import Writer
-
-CHUNK = 1_000
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was looked at, and what is off, by name. `snapshot` is the newest one that was compared, '' if there is none."""
+    """What was looked at, and what is off, each with the name of its invariant before it.
+
+    `snapshot` is the newest one that was compared, '' if there is none.
+    """
 
     skus: int
     live: int
@@ -35,7 +38,7 @@ class Report:
 
 
 def verify(store: Store, database: Database, retain_ms: int) -> Report:
-    """Walk Redis while it works, fold the ledger from its first event, and compare; also with the newest snapshot.
+    """Walk Redis while it works, judge and fold the ledger from its first event, and compare; also with the newest snapshot.
 
     Raises:
         StoreUnavailable: Redis or Postgres can't be reached.
@@ -43,38 +46,34 @@ def verify(store: Store, database: Database, retain_ms: int) -> Report:
     writer = Writer(database, store)
     partition = store.keys.partition
     with database.connect() as connection, answering():
+
+        def reached() -> int:
+            return ledger.position(connection, partition).seq
+
         try:
             seen = picture.take(store, from_ledger(connection, partition, writer))
         except LedgerBroken as broken:
             seen = picture.take(store, lambda epoch, after, upto: ())
-            return _report(seen, "", [str(broken), *walk(store, seen)])
+            return _report(seen, "", [_broken(broken), *live.check(store, seen, reached)])
         finally:
             writer.close()
         picture.refuse_half(seen)
         newest = snapshots.latest(connection, partition)
         follower = Projection(database, partition)
+        found = [*live.check(store, seen, reached)]
         try:
             follower.advance()
-            problems = [*walk(store, seen), *_folded(connection, store, seen, newest, retain_ms)]
+            # One by one: what was found before the ledger turns out to be broken is told, too.
+            for violation in _recorded(connection, store, seen, newest, retain_ms):
+                found.append(violation)
         except LedgerBroken as broken:
-            problems = [str(broken), *walk(store, seen)]
+            found.append(_broken(broken))
         finally:
             follower.close()
-    return _report(seen, f"{newest[0]}-{newest[1]}" if newest else "", problems)
+    return _report(seen, f"{newest[0]}-{newest[1]}" if newest else "", found)
 
 
-def walk(store: Store, seen: Picture) -> Iterator[str]:
-    """What is off with what Redis holds, looked at by itself."""
-    yield from (f"record: reservation {name} is torn" for name in seen.torn)
-    yield from (f"fold: {misfit}" for misfit in seen.misfits)
-    yield from _conservation(seen)
-    yield from _holds(seen)
-    yield from _deadlines(seen)
-    yield from _limits(seen)
-    yield from _stream(store, seen)
-
-
-def _report(seen: Picture, snapshot: str, problems: list[str]) -> Report:
+def _report(seen: Picture, snapshot: str, found: list[Violation]) -> Report:
     states = Counter(record.get("state") for record in seen.fold.records.values())
     return Report(
         skus=len(seen.fold.skus),
@@ -82,34 +81,64 @@ def _report(seen: Picture, snapshot: str, problems: list[str]) -> Report:
         orders=states[State.COMMITTED],
         events=seen.seq,
         snapshot=snapshot,
-        problems=tuple(problems),
+        problems=tuple(map(str, found)),
     )
 
 
-def _folded(
+def _broken(broken: LedgerBroken) -> Violation:
+    return Violation(Invariant.FOLD if broken.name == "ledger_unfoldable" else Invariant.DENSE_LOG, str(broken))
+
+
+def _recorded(
     connection: Connection, store: Store, seen: Picture, newest: tuple[int, int, int] | None, retain_ms: int
-) -> Iterator[str]:
-    """The fold of the whole ledger, its hash chain checked, compared with the newest snapshot and with Redis."""
+) -> Iterator[Violation]:
+    """The whole ledger, its hash chain checked, judged by itself and folded; the fold compared with the newest snapshot and Redis."""
     partition = store.keys.partition
     fold = Fold(lookup=lambda name: ledger.record(connection, partition, name))
+    record = Record(retain_ms)
     begin, end = Position(), ledger.at(connection, partition, seen.epoch, seen.seq)
     if newest and newest[1] <= end.seq:
         begin = ledger.at(connection, partition, newest[0], newest[1])
-        yield from _fold(connection, partition, fold, Position(), begin, retain_ms)
+        yield from _folded(ledger.events(connection, partition, Position(), begin), record, fold, retain_ms)
         held = snapshots.content(connection, partition, newest[0], newest[1])
         for difference in picture.differences(held, fold, live_only=True):
-            yield f"snapshot {newest[0]}-{newest[1]}: {difference}"
-    yield from _fold(connection, partition, fold, begin, end, retain_ms)
+            yield Violation(Invariant.FOLD, f"snapshot {newest[0]}-{newest[1]}: {difference}")
+    yield from _folded(ledger.events(connection, partition, begin, end), record, fold, retain_ms)
     yield from _compared(connection, store)
     for name in seen.fold.records.keys() - fold.records.keys():
         # Redis may keep the record of one that ended long ago, when somebody came back to it.
-        fold.records |= {name: record} if (record := ledger.record(connection, partition, name)) else {}
-    yield from picture.differences(seen.fold, fold)
-    yield from picture.lever_differences(seen.meta, fold.selling)
+        fold.records |= {name: found} if (found := ledger.record(connection, partition, name)) else {}
+    for difference in picture.differences(seen.fold, fold):
+        yield Violation(Invariant.FOLD, difference)
+    for difference in picture.lever_differences(seen.meta, fold.selling):
+        yield Violation(Invariant.FOLD, difference)
     yield from _projected(connection, partition, fold, end)
 
 
-def _projected(connection: Connection, partition: str, fold: Fold, at: Position) -> Iterator[str]:
+def _folded(pages: Iterator[list[Event]], record: Record, fold: Fold, retain_ms: int) -> Iterator[Violation]:
+    for page in pages:
+        for event in page:
+            yield from record.take(event)
+            try:
+                fold.apply(event)
+            except (KeyError, ValueError) as error:
+                text = f"event {event.epoch}-{event.seq} ({event.op}) can't follow the ones before it: {error}"
+                yield Violation(Invariant.FOLD, text)
+        fold.forget(fold.clock_ms - retain_ms)
+
+
+def _compared(connection: Connection, store: Store) -> Iterator[Violation]:
+    """Every event that is still in the stream is the one that Postgres has."""
+    first = "-"
+    while entries := store.entries(first, live.CHUNK):
+        try:
+            ledger.compare(connection, store.keys.partition, entries)
+        except LedgerBroken as broken:
+            yield _broken(broken)
+        first = f"({entries[-1].epoch}-{entries[-1].seq}"
+
+
+def _projected(connection: Connection, partition: str, fold: Fold, at: Position) -> Iterator[Violation]:
     """What the projections, out of which Redis would be made anew, have otherwise than the fold."""
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -118,120 +147,8 @@ def _projected(connection: Connection, partition: str, fold: Fold, at: Position)
             fold.apply_all(page)
         books = projection.live(connection, partition, [])
         _, selling = projection.selling(connection, partition)
-    for difference in picture.differences(books, fold, live_only=True):
-        yield f"projection: {difference.replace('fold: ', '', 1)}"
-    for difference in picture.lever_differences(selling, fold.selling):
-        yield f"projection: {difference.replace('levers: ', '', 1)}"
-
-
-def _compared(connection: Connection, store: Store) -> Iterator[str]:
-    """Every event that is still in the stream is the one that Postgres has."""
-    first = "-"
-    while entries := store.entries(first, CHUNK):
-        try:
-            ledger.compare(connection, store.keys.partition, entries)
-        except LedgerBroken as broken:
-            yield str(broken)
-        first = f"({entries[-1].epoch}-{entries[-1].seq}"
-
-
-def _fold(
-    connection: Connection, partition: str, fold: Fold, begin: Position, end: Position, retain_ms: int
-) -> Iterator[str]:
-    for page in ledger.events(connection, partition, begin, end):
-        for event in page:
-            try:
-                fold.apply(event)
-            except (KeyError, ValueError) as error:
-                yield f"fold: event {event.epoch}-{event.seq} ({event.op}) can't follow the ones before it: {error}"
-        fold.forget(fold.clock_ms - retain_ms)
-
-
-def _conservation(seen: Picture) -> Iterator[str]:
-    for sku, fields in sorted(seen.fold.skus.items()):
-        try:
-            available, reserved, allocated, on_hand = (
-                int(fields[name]) for name in ("available", "reserved", "allocated", "on_hand")
-            )
-        except (KeyError, ValueError):
-            yield f"counters: SKU {sku} lacks a counter or has one that is no number"
-            continue
-        if min(available, reserved, allocated, on_hand) < 0:
-            yield f"range: SKU {sku} has a counter below 0"
-        if on_hand != available + reserved + allocated:
-            yield (
-                f"conservation: SKU {sku} has on_hand {on_hand}, "
-                f"but available {available} + reserved {reserved} + allocated {allocated}"
-            )
-
-
-def _holds(seen: Picture) -> Iterator[str]:
-    reserved: Counter[str] = Counter()
-    allocated: Counter[str] = Counter()
-    earliest: dict[str, int] = {}
-    for record in seen.fold.records.values():
-        lines = unpacked(record.get("lines", ""))
-        if record.get("state") == State.RESERVED:
-            for line in lines:
-                reserved[line.sku] += line.quantity
-                earliest[line.sku] = min(earliest.get(line.sku, 2**63), int(record["deadline_ms"]))
-        if record.get("state") == State.COMMITTED:
-            allocated.update({line.sku: line.quantity for line in lines})
-            allocated.subtract({line.sku: line.quantity for line in unpacked(record.get("cancelled", ""))})
-    for sku in sorted({*seen.fold.skus, *reserved, *allocated}):
-        fields = seen.fold.skus.get(sku, {})
-        if fields.get("reserved", "0") != str(reserved[sku]):
-            yield f"holds: SKU {sku} has reserved {fields.get('reserved')}, but live reservations hold {reserved[sku]}"
-        if fields.get("allocated", "0") != str(allocated[sku]):
-            yield f"orders: SKU {sku} has allocated {fields.get('allocated')}, but open orders have {allocated[sku]}"
-        bound = seen.next_release_ms.get(sku)
-        if sku in earliest and bound is not None and not 0 < number(bound) <= earliest[sku]:
-            yield f"next_release: SKU {sku} has next_release_ms later than a live reservation's deadline"
-
-
-def _deadlines(seen: Picture) -> Iterator[str]:
-    live = {name: record for name, record in seen.fold.records.items() if record.get("state") == State.RESERVED}
-    for name in sorted(live.keys() - seen.deadlines.keys()):
-        yield f"deadlines: reservation {name} is live, but not in deadlines"
-    for name in sorted(seen.deadlines.keys() - live.keys()):
-        yield f"deadlines: {name} is in deadlines, but no live reservation"
-    for name in sorted(live.keys() & seen.deadlines.keys()):
-        if live[name].get("deadline_ms") != str(seen.deadlines[name]):
-            yield f"deadlines: reservation {name} has deadline_ms {live[name].get('deadline_ms')}, deadlines has {seen.deadlines[name]}"
-
-
-def _limits(seen: Picture) -> Iterator[str]:
-    counted: Counter[tuple[str, str]] = Counter()
-    for record in seen.fold.records.values():
-        if record.get("state") not in (State.RESERVED, State.COMMITTED):
-            continue
-        cancelled = {line.sku: line.quantity for line in unpacked(record.get("cancelled", ""))}
-        skus = record.get("counted", "").split()
-        for line in unpacked(record["lines"]):
-            if line.sku in skus:
-                counted[line.sku, record["user"]] += line.quantity - cancelled.get(line.sku, 0)
-    for (sku, user), units in sorted(counted.items()):
-        if number(seen.fold.buyers.get(sku, {}).get(user)) < units:
-            yield f"limits: user {user} holds and bought {units} of SKU {sku}, but fewer are counted"
-
-
-def _stream(store: Store, seen: Picture) -> Iterator[str]:
-    """The end of the ledger that Redis still has: dense, but where a restore has gone on from Postgres, and up to seq."""
-    if not seen.meta:
-        yield "meta: there is none"
-        return
-    seq = number(seen.meta.get("seq"))
-    expected, first = 0, "-"
-    while entries := store.entries(first, CHUNK):
-        for entry in entries:
-            if expected and entry.seq != expected and entry.op != "open":
-                yield f"ledger: events {expected} to {entry.seq - 1} are missing in Redis"
-            expected = entry.seq + 1
-        first = f"({entries[-1].epoch}-{entries[-1].seq}"
-    if expected and expected <= seq:
-        yield f"ledger: events {expected} to {seq} are missing in Redis"
-    if not expected and seq:
-        yield f"ledger: it is gone in Redis, but seq is {seq}"
-    # The stream may have grown since the picture was taken, seq in meta may not be behind it.
-    if expected - 1 > seq and expected - 1 > number(store.meta().get("seq")):
-        yield f"ledger: seq is {seq}, but the last event is {expected - 1}"
+    for difference in (
+        *picture.differences(books, fold, live_only=True),
+        *picture.lever_differences(selling, fold.selling),
+    ):
+        yield Violation(Invariant.FOLD, f"projection: {difference}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from locust.runners import MasterRunner
 
-from loadtests import ledger, report, verdict
+from loadtests import history, ledger, report, verdict
 from loadtests.figures import series
 from loadtests.service import plain
 from loadtests.session import CLOSE, DRAIN_SECONDS, INTERRUPTED, Run, now, say
@@ -41,7 +41,8 @@ def _verdict(run: Run) -> tuple[verdict.Verdict, dict[str, Any]]:
     run.closed_ms = run.clock.now_ms()
     _close(run)
     counters = _settled(run)
-    played = ledger.fold(run.service.events(next(iter(run.products))), run.prefix)
+    documents = list(run.service.events(next(iter(run.products))))
+    played, happened = ledger.fold(documents, run.prefix), tuple(history.events(documents, run.prefix))
     if now.interrupted:
         length = f" of {run.seconds:.0f}" if run.seconds else ""
         run.notes.append(f"interrupted after {(run.closed_ms - run.started_ms) / 1000:.0f}{length} s")
@@ -52,6 +53,7 @@ def _verdict(run: Run) -> tuple[verdict.Verdict, dict[str, Any]]:
         loaded=run.loaded,
         counters=counters,
         ledger=played,
+        happened=happened,
         records=run.records,
         limits=limits,
         skipped=run.scenario.skipped(),

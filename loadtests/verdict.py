@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from loadtests import thresholds
+from engine.invariants import Invariant
+from engine.invariants.told import told
+from engine.values import Event
+from loadtests import history, thresholds
 from loadtests.figures import Endpoint, endpoints, figures
 from loadtests.ledger import COUNTER_NAMES, Fold
 from loadtests.records import Records
-from loadtests.refusals import false_refusals
 from loadtests.thresholds import Threshold
 
 Counters = Mapping[str, Mapping[str, int]]
@@ -27,7 +29,7 @@ MOST_SHOWN = 20
 class Case:
     """What is judged. `loaded` is what the run put into the SKUs, first and later; `limits` are units for a customer.
 
-    `more` are figures that only this scenario has.
+    `ledger` is the fold of what `happened`. `more` are figures that only this scenario has.
     """
 
     scenario: str
@@ -35,6 +37,7 @@ class Case:
     loaded: Mapping[str, int]
     counters: Counters
     ledger: Fold
+    happened: Sequence[Event]
     records: Records
     limits: Mapping[str, int] = field(default_factory=dict)
     skipped: Mapping[str, int] = field(default_factory=dict)
@@ -89,15 +92,14 @@ def judge(case: Case) -> Verdict:
     ledger, records = case.ledger, case.records
     wrong = list(records.problems)
     oversold, lost = _books(case, wrong)
-    wrong += _acknowledged(ledger, records)
-    wrong += _payments(ledger, records)
+    broken = list(told(history.calls(records), case.happened, bounds=history.bounds(records)))
     deadlines = {checkout.reservation_id: checkout.deadline_ms for checkout in records.reserved}
-    refused_wrongly = false_refusals(records.refusals, ledger, deadlines)
+    refused_wrongly = sum(each.invariant is Invariant.NO_FALSE_REFUSAL for each in broken)
     above_limit = _above_limit(case)
-    wrong += refused_wrongly + above_limit
+    wrong += [*map(str, broken), *above_limit]
     found: dict[str, float | None] = figures(records, ledger, deadlines, case.seconds) | dict(case.more)
     found |= {"oversold": float(oversold), "lost": float(lost), "errors": float(records.counts["errors"])}
-    found |= {"false_refusals": float(len(refused_wrongly)), "above_limit": float(len(above_limit))}
+    found |= {"false_refusals": float(refused_wrongly), "above_limit": float(len(above_limit))}
     measured = thresholds.measure(case.bounds, found)
     wrong = [str(threshold) for threshold in measured if threshold.kept is False] + wrong
     bots = records.bots
@@ -160,40 +162,9 @@ def _books(case: Case, wrong: list[str]) -> tuple[int, int]:
             if told != now[name]:
                 wrong.append(f"{sku} has {name} {now[name]}, but the ledger adds up to {told}")
     oversold += case.ledger.below_zero
+    # Those are what the threshold of `oversold` counts.
+    wrong += [str(each) for each in case.ledger.violations if each.invariant is not Invariant.NO_OVERSELL]
     return oversold, lost
-
-
-def _acknowledged(ledger: Fold, records: Records) -> Iterable[str]:
-    """Whatever a buyer was told stands in the ledger, once."""
-    for checkout in records.reserved:
-        if ledger.reserves[checkout.reservation_id] != 1:
-            yield f"reservation {checkout.reservation_id} has {ledger.reserves[checkout.reservation_id]} reserve events"
-        if checkout.paid and ledger.commits[checkout.reservation_id] != 1:
-            yield f"order {checkout.reservation_id} has {ledger.commits[checkout.reservation_id]} commit events"
-    known = {checkout.reservation_id for checkout in records.reserved}
-    if not records.unknown:
-        for reservation_id in ledger.reserves.keys() - known:
-            yield f"reservation {reservation_id} is in the ledger, but no buyer was told of it"
-
-
-def _payments(ledger: Fold, records: Records) -> Iterable[str]:
-    """Every payment became one order or one refund, whatever number of times it was told, and each reservation one order."""
-    for reservation_id, count in ledger.commits.items():
-        if count > 1:
-            yield f"order {reservation_id} was paid {count} times"
-    for payment in records.payments:
-        if payment.unknown:
-            continue
-        name, key = f"payment {payment.payment_id}", (payment.reservation_id, payment.payment_id)
-        if len(payment.outcomes) > 1:
-            yield f"{name} was answered in different ways: {', '.join(payment.outcomes)}"
-        if ledger.payments[key] != payment.outcomes.count("committed"):
-            yield f"{name} was answered {payment.outcomes}, but has {ledger.payments[key]} commit events"
-        if ledger.refunds[key] != payment.outcomes.count("refund_required"):
-            yield f"{name} was answered {payment.outcomes}, but has {ledger.refunds[key]} refund events"
-    known = {(payment.reservation_id, payment.payment_id) for payment in records.payments}
-    for _, payment_id in ledger.refunds.keys() - known:
-        yield f"payment {payment_id} is to be refunded by the ledger, but nobody made it"
 
 
 def _above_limit(case: Case) -> list[str]:

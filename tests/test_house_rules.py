@@ -11,6 +11,7 @@ import pytest
 
 from api.problems import STATUS
 from engine import errors
+from engine.invariants import Invariant
 from engine.ledger import FIELDS
 from engine.scripts import Scripts, sources
 from engine.states import ORDER_STATE, TRANSITIONS, State
@@ -337,6 +338,46 @@ def test_the_runbook_says_what_every_error_code_and_every_key_means_and_how_each
 def test_the_readme_has_every_variable_of_the_environment() -> None:
     read = set(re.findall(r'"(STOCKADE_[A-Z_]+)"', (ROOT / "engine" / "config.py").read_text()))
     assert set(re.findall(r"^\| `(STOCKADE_[A-Z_]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)) == read
+
+
+NAMED = re.compile(r"\bInvariant\.([A-Z_]+)\b")
+JUDGES = sorted(path for path in (ROOT / "engine").rglob("*.py") if NAMED.search(path.read_text()))
+ALONE = [path for path in JUDGES if path.stem in ("live", "record", "verify", "snapshots")]
+"""Judges that need no other."""
+
+BREAKING = [ROOT / "tests" / "unit" / f"test_{name}.py" for name in ("invariants", "told", "order")]
+"""Tests that feed what must not be, and see what it is called."""
+
+
+@pytest.mark.parametrize("invariant", Invariant)
+def test_every_invariant_is_looked_after_and_has_a_test_that_breaks_it(invariant: Invariant) -> None:
+    assert [path for path in JUDGES if invariant.name in NAMED.findall(path.read_text())]
+    assert [path for path in BREAKING if path.exists() and invariant.name in NAMED.findall(path.read_text())]
+
+
+def test_every_invariant_that_is_named_exists() -> None:
+    places = [*JUDGES, *(ROOT / "loadtests").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    named = {name for path in places for name in NAMED.findall(path.read_text())}
+    assert named <= set(Invariant.__members__)
+
+
+def test_the_page_of_invariants_has_every_one_with_its_rule_and_who_checks_it() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \|$", (ROOT / "docs" / "invariants.md").read_text(), re.MULTILINE)
+    assert [(name, rule) for name, rule, _ in rows] == [(each.value, each.rule) for each in Invariant]
+    for name, _, who in rows:
+        checkers = re.findall(r"`(\w+)`", who)
+        assert checkers, name
+        for checker in checkers:
+            # What buyers were told takes several modules, of which `told` and `order` are those that others call.
+            told = checker in ("told", "order")
+            texts = [path.read_text() for path in JUDGES if path.stem == checker or (told and path not in ALONE)]
+            assert Invariant(name).name in NAMED.findall("".join(texts)), (name, checker)
+
+
+def test_what_an_engineer_on_call_looks_at_has_the_names_of_the_invariants() -> None:
+    rules = re.findall(r"^rule\('(\w+)'", LOOKS["invariants"], re.MULTILINE)
+    assert rules
+    assert set(rules) <= {each.value for each in Invariant}
 
 
 def test_the_top_level_is_what_the_owner_wants() -> None:

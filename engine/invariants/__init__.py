@@ -23,21 +23,32 @@ class Invariant(StrEnum):
 
     # Redis by itself
     CONSERVATION = "conservation", "on_hand = available + reserved + allocated, for every SKU"
-    RANGE = "range", "no counter is below 0, and each is a number"
+    RANGE = "range", "no counter is below 0, no customer's count below 1, and each is a number"
     HOLDS = "holds", "reserved = the units of all live reservations, for every SKU"
     ORDERS = "orders", "allocated = the units of all open orders that weren't cancelled, for every SKU"
     DEADLINES = "deadlines", "the ZSET has every live reservation with its deadline, and nothing else"
     NEXT_RELEASE = "next_release", "a SKU's next_release_ms is never later than the first deadline of its live holds"
     LIMITS = (
         "limits",
-        "a customer's count is at least what they hold and bought where a limit is set, and at most the limit",
+        "a customer's count is at least what they hold and bought while there was a limit; it may be above the limit, "
+        "which can be lowered, and for which no late payment is refused",
     )
 
     # The ledger by itself
-    DENSE_LOG = "dense_log", "seq has no gap and no double, and Redis's stream goes on to the seq in meta"
-    FENCING = "fencing", "the epoch never falls, and rises only with an `open` event"
-    TRIM = "trim", "the stream is trimmed only behind what Postgres has"
-    LIFECYCLE = "lifecycle", "a reservation begins once, has one terminal state and at most one payment"
+    DENSE_LOG = (
+        "dense_log",
+        "seq has no gap and no double, each event is the one that was written, and Redis's stream goes on to the seq in meta",
+    )
+    FENCING = (
+        "fencing",
+        "the epoch never falls, and rises only with an `open` event that names the event before it; meta has the last one",
+    )
+    TRIM = "trim", "the stream is trimmed only behind the last event that Postgres has"
+    LIFECYCLE = (
+        "lifecycle",
+        "a reservation begins once, has one terminal state and at most one payment, moves the units that it has, and is paid, "
+        "extended or released before its deadline, unless it is paid late, after its end",
+    )
     NO_OVERSELL = "no_oversell", "no counter is below 0 at any prefix of the ledger"
 
     # Redis against the ledger

@@ -19,7 +19,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RefusedLine:
-    """`next_release_ms` is 0 where none was told."""
+    """`next_release_ms` is 0 where none was told, `available` -1 where nobody kept it."""
 
     sku: str
     requested: int

@@ -56,11 +56,13 @@ def run(seed: int, names: list[str], episodes: int) -> Result:
     try:
         try:
             for number, episode in enumerate(plan(seed, names, episodes), 1):
-                _go_through(arena, episode, result)
+                go_through(arena, episode, result)
                 _show(seed, number, episode, result)
                 if result.violations:
                     break
-            result.violations += judge.history(arena)
+            wrong, judged = judge.history(arena)
+            result.violations += wrong
+            result.operations += judged
         except Exception:
             result.violations.append(f"the run of seed {seed} came to no end: {traceback.format_exc()}")
         _count(arena, result)
@@ -73,7 +75,7 @@ def run(seed: int, names: list[str], episodes: int) -> Result:
     return result
 
 
-def _go_through(arena: Arena, episode: Episode, result: Result) -> None:
+def go_through(arena: Arena, episode: Episode, result: Result) -> None:
     """Trade, strike, trade on until it works again and some time after, then judge."""
     arena.open()
     time.sleep(LOAD_SECONDS)

@@ -29,7 +29,7 @@ from engine.values import Operation
 from tests import books, servers
 from tests.conftest import opened, settings
 from tests.doubles import open_gate
-from tests.integration.shops import NO_KEY, OPS, History, Shop, open_shop
+from tests.integration.shops import NO_KEY, OPS, History, Shop, buyer, open_shop
 from tests.script_rows import HELD, ROWS, Call, perform
 from tests.waiting import wait_until
 
@@ -291,14 +291,16 @@ def test_a_keeper_can_do_all_of_its_work_and_nothing_is_refused_to_it(empty: Gua
         api = api_of(empty, books_url)
         api.stock.configure("a", 100, {"limit_per_customer": "50"}, OPS, NO_KEY)
         shop = Shop(api, Recovery(api.database, api.store, api.scripts, given.retain_ms))
-        left, kept, paid = shop.hold(), shop.hold(), shop.hold()
+        kept, paid = shop.hold(), shop.hold()
         shop.pay(paid)
         # Only a keeper takes this one back: nobody asks for its SKU any more.
-        books.run_out(Store(empty.admin, Keys()), left, 1_000)
-        wait_until(lambda: api.reservations.get(left, None).state == "expired")
+        left = api.reservations.reserve(buyer("ann"), books.lines("a=1"), 1).id
+        wait_until(lambda: books.counters(watched.store, "a") == (98, 1, 1, 100))
+        assert api.reservations.get(left, None).state == "expired"
         wait_until(lambda: shop.query("SELECT 1 FROM snapshots"))
         wait_until(lambda: empty.admin.pubsub_numsub("__keyevent@0__:expired")[0][1] == 1)
         wait_until(lambda: api.store.meta().get("full_seq"))
+        assert api.audit.catch_up() == ""
         empty.admin.flushall()
         wait_until(lambda: _open_with(watched, kept))
         assert books.counters(watched.store, "a") == (98, 1, 1, 100)

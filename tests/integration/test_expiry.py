@@ -250,6 +250,7 @@ def hold_many(engine: Engine, count: int) -> int:
         pipe.hset(keys.reservation(reservation_id), "deadline_ms", deadline_ms)
         pipe.set(keys.lease(reservation_id), 1, px=500)
     pipe.zadd(keys.deadlines, dict.fromkeys(held, deadline_ms))
+    books.RAN_OUT.update(held)
     pipe.hset(keys.sku("a"), "next_release_ms", deadline_ms)
     pipe.execute()
     return deadline_ms

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from loadtests import ledger
+from loadtests import history, ledger
 from loadtests.figures import percentile, series
 from loadtests.ledger import fold
 from loadtests.records import BOT_PLAN, Checkout, Payment, Records, Refusal
@@ -26,7 +26,11 @@ def event(op: str, reservation_id: str = "", units: int = 1, at_ms: int = 0, **m
     at = datetime.fromtimestamp((START_MS + at_ms) / 1000, UTC).isoformat(timespec="milliseconds")
     lines = [{"sku": SKU, "quantity": units}]
     return {
+        "epoch": 1,
+        "seq": at_ms + 1,
         "op": op,
+        "actor": "shop",
+        "reason": "",
         "reservation_id": reservation_id,
         "at": at,
         "lines": lines,
@@ -60,6 +64,7 @@ def case(events: Sequence[Mapping[str, Any]] = STORY, counters: tuple[int, int, 
         "loaded": {SKU: 5},
         "counters": {SKU: dict(zip(ledger.COUNTER_NAMES, counters, strict=True))},
         "ledger": fold(events, "run-"),
+        "happened": tuple(history.events(events, "run-")),
         "records": records,
         "bounds": bounds("baskets"),
     }
@@ -115,6 +120,14 @@ def broken_stories() -> dict[str, tuple[Callable[[], Case], str]]:
             "p9 is to be refunded by the ledger",
         ),
         "above the limit for a moment": (lambda: case(limits={SKU: 1}), "ann had 2 of run-mug"),
+        "expired twice": (
+            lambda: case((*STORY, STORY[-1])),
+            "lifecycle: event 1-9041 (expire) of reservation r2 finds it expired",
+        ),
+        "more returned than was held": (
+            lambda: case((*STORY[:4], event("expire", "r2", units=2, at_ms=9_040))),
+            "of reservation r2 moves run-mug=2, but it is about run-mug=1",
+        ),
         "expired too late": (
             lambda: case((*STORY[:4], event("expire", "r2", at_ms=9_900))),
             "expiry_lag_p99_ms is 900",

@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from engine.errors import EngineError, LinesUnavailable, NotFound, RefundRequired
-from engine.fold import ENDED, LEVERS, Fold
+from engine.fold import ENDED, LEVERS, MOVES, Fold
+from engine.invariants.record import Record
 from engine.states import State, Verdict
 from engine.values import Event, Lever, Line, Operation, Order, Origin, Reservation
 from tests import books, model
@@ -34,12 +35,15 @@ from tests.conftest import settings as engine_settings
 from tests.model import Refused
 
 STEPS, STEPS_IN_A_RUN = 3_000, 50
+MOST_MORE_ROUNDS = 5
+"""By chance, where the first steps haven't reached everything."""
+
 START_MS = 4_000_000_000_000
 KEEPER, OPS, SHOP = Origin("keeper"), Origin("ops"), Origin("shop")
 NO_KEY = Operation()
 
 REACHED = {
-    *(op for op in books.MOVES),
+    *(op for op in MOVES),
     *("extend", "configure", "pause", "resume", "default_hold", "refund_required", "release replaced", "standing"),
     *("already_committed", "empty_cart", "insufficient_stock", "invalid_transition", "lines_unavailable", "not_found"),
     *("reservation_expired", "stock_below_claims", "validation_failed"),
@@ -92,7 +96,7 @@ class Shopping(RuleBasedStateMachine):
         self.cart_ids: list[str] = []
         self.answered: list[Answered] = []
         self.ledger: list[Event] = []
-        self.fold: dict[str, Counters] = {}
+        self.record = Record(self.engine.settings.retain_ms)
         self.fingerprints = 0
         Shopping.runs += 1
 
@@ -498,7 +502,7 @@ class Shopping(RuleBasedStateMachine):
         }
         last = f"{self.ledger[-1].epoch}-{self.ledger[-1].seq}" if self.ledger else "-"
         self._follow_the_ledger(self.engine.store.events(last, 1_000), int(meta["seq"]))
-        assert self.fold == counters
+        assert books.totals(self.record) == counters
         live = {name: int(r["deadline_ms"]) for name, r in zip(self.ids, records, strict=True) if _is_live(r)}
         assert {name: int(deadline_ms) for name, deadline_ms in deadlines} == live
         self._end_what_is_due(records, counters, buyers)
@@ -554,11 +558,8 @@ class Shopping(RuleBasedStateMachine):
         self.ledger += happened
         Shopping.seen.update(f"{event.op} {event.detail}" if event.detail == "late" else event.op for event in happened)
         Shopping.seen.update(f"{event.op} {event.reason}" for event in happened if event.reason == "replaced")
-        assert [event.seq for event in happened] == list(range(seq - len(happened) + 1, seq + 1))
+        assert books.judge(self.record, happened) == []
         assert len(self.ledger) == seq
-        for sku, moves in books.fold(happened).items():
-            before = self.fold.get(sku, (0, 0, 0, 0))
-            self.fold[sku] = tuple(old + move for old, move in zip(before, moves, strict=True))  # type: ignore[assignment]
 
     def _end_what_is_due(
         self, records: list[dict[str, str]], counters: dict[str, Counters], buyers: dict[tuple[str, str], int]
@@ -814,4 +815,9 @@ def test_the_engine_does_what_the_model_does_in_thousands_of_steps() -> None:
     steps = Shopping.checks - Shopping.runs
     print(f"{steps} steps in {Shopping.runs} runs: {Shopping.seen}")
     assert steps >= (asked or STEPS)
+    # Hypothesis also draws constants out of every module of ours that is loaded, so what the same steps reach changes with those.
+    rounds = 0 if steps < STEPS else MOST_MORE_ROUNDS
+    while rounds and REACHED - Shopping.seen.keys():
+        run_state_machine_as_test(Shopping, settings=profile(STEPS))
+        rounds -= 1
     assert steps < STEPS or REACHED - Shopping.seen.keys() == set()

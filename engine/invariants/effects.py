@@ -1,0 +1,134 @@
+"""Effects that were acknowledged, and their events in the ledger."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from engine.invariants import Invariant, Violation
+from engine.invariants.attempts import Basket, basket
+from engine.invariants.history import Call, Loss, Outcome
+from engine.invariants.windows import Windows
+from engine.values import Event
+
+
+class Margins(Protocol):
+    """Milliseconds, as in `told.Bounds`."""
+
+    @property
+    def promised_ms(self) -> float: ...
+
+    @property
+    def slack_ms(self) -> float: ...
+
+
+class Recorded:
+    """The ledger by reservation, by payment and by time."""
+
+    def __init__(self, events: Sequence[Event]) -> None:
+        self.events = events
+        self.at_ms = [event.at_ms for event in events]
+        self.by_reservation: dict[str, list[Event]] = {}
+        self.baskets: dict[str, Basket] = {}
+        self.paid_by: dict[str, list[str]] = {}
+        self.commits: Counter[tuple[str, str]] = Counter()
+        self.refunds: Counter[tuple[str, str]] = Counter()
+        for event in events:
+            name = event.reservation_id
+            if not name:
+                continue
+            self.by_reservation.setdefault(name, []).append(event)
+            if event.op == "reserve":
+                self.baskets[name] = basket(event.user, ((line.sku, line.quantity) for line in event.lines))
+            elif event.op == "commit":
+                self.paid_by.setdefault(name, []).append(event.payment_id)
+                self.commits[name, event.payment_id] += 1
+            elif event.op == "refund_required":
+                self.refunds[name, event.payment_id] += 1
+
+    def of(self, reservation_id: str, *ops: str) -> list[Event]:
+        return [event for event in self.by_reservation.get(reservation_id, ()) if event.op in ops]
+
+
+def acknowledged(call: Call, recorded: Recorded, skewed: Windows, slack_ms: float) -> tuple[Violation | None, bool]:
+    """What is wrong with the effect of one call, None if it is on record or had none; and whether no loss excuses that.
+
+    An event later than the answer is that of a repeat: what was answered was lost.
+    """
+    name, durable = f"reservation {call.reservation_id}", False
+    ops: tuple[str, ...]
+    match call.operation, call.outcome, call.code:
+        case "reserve", Outcome.OK, _:
+            ops, what = ("reserve",), "reserve events"
+        case "release", Outcome.OK, _:
+            ops, what = ("release", "expire"), "release or expire events"
+        case "extend", Outcome.OK, _:
+            ops, what = ("extend",), f"extend events until {call.deadline_ms}"
+        case "commit", Outcome.OK, _:
+            ops, what, name, durable = ("commit",), "commit events", f"order {call.reservation_id}", True
+        case "commit", Outcome.REFUSED, "refund_required":
+            ops, what, name, durable = ("refund_required",), "refund events", f"payment {call.key}", True
+        case _:
+            return None, False
+    found = recorded.of(call.reservation_id, *ops)
+    if call.operation == "commit":
+        found = [event for event in found if event.payment_id == call.key]
+    if call.operation == "extend" and call.deadline_ms:
+        found = [event for event in found if event.deadline_ms == call.deadline_ms]
+    in_time = [
+        event
+        for event in found
+        if event.at_ms <= call.answered_ms + slack_ms or skewed.touch(call.answered_ms, event.at_ms)
+    ]
+    if in_time:
+        return (_other_words(call, in_time[0]) if call.operation == "reserve" else None), False
+    if found:
+        text = f"{name} was confirmed {found[0].at_ms - call.answered_ms:.0f} ms before its {found[0].op} event"
+    else:
+        text = f"{name} has 0 {what}"
+    return Violation(Invariant.ACKNOWLEDGED, text), durable
+
+
+def _other_words(call: Call, event: Event) -> Violation | None:
+    """What the ledger says of a reservation other than its buyer was told."""
+    asked = basket(call.user, call.lines)[1]
+    recorded = basket(event.user, ((line.sku, line.quantity) for line in event.lines))[1]
+    name = f"reservation {call.reservation_id}"
+    if asked != recorded:
+        return Violation(Invariant.ACKNOWLEDGED, f"{name} was told to be of {asked}, the ledger has {recorded}")
+    if call.deadline_ms and event.deadline_ms and call.deadline_ms != event.deadline_ms:
+        text = f"{name} was told to last until {call.deadline_ms}, the ledger has {event.deadline_ms}"
+        return Violation(Invariant.ACKNOWLEDGED, text)
+    return None
+
+
+def prefix(
+    missing: Iterable[Call], recorded: Recorded, losses: Sequence[Loss], skewed: Windows, margins: Margins
+) -> Iterator[Violation]:
+    """Nothing is on record from between the answer to what a loss took and that loss.
+
+    Whichever of several losses took it, nothing from before the first may have stayed.
+    """
+    first_lost: dict[int, Call] = {}
+    for call in missing:
+        possible = [
+            number
+            for number, loss in enumerate(losses)
+            if call.answered_ms > loss.from_ms - margins.promised_ms and call.invoked_ms < loss.until_ms
+        ]
+        number = min(possible, key=lambda each: losses[each].from_ms)
+        if number not in first_lost or call.answered_ms < first_lost[number].answered_ms:
+            first_lost[number] = call
+    for number, call in first_lost.items():
+        from_ms, until_ms = call.answered_ms + margins.slack_ms, losses[number].from_ms - margins.slack_ms
+        at = bisect_right(recorded.at_ms, from_ms)
+        if at == len(recorded.events) or recorded.at_ms[at] >= until_ms or skewed.touch(call.invoked_ms, until_ms):
+            continue
+        kept = recorded.events[at]
+        text = (
+            f"{call.operation} {call.reservation_id}, answered {losses[number].from_ms - call.answered_ms:.0f} ms before a loss, "
+            f"is gone, but {kept.op} {kept.reservation_id}, which came {kept.at_ms - call.answered_ms:.0f} ms later, is not"
+        )
+        yield Violation(Invariant.PREFIX, text)

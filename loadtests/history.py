@@ -1,0 +1,98 @@
+"""The records of a run and its ledger, in the words in which `engine.invariants` compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from engine.invariants.history import Call, Outcome, RefusedLine
+from engine.invariants.told import Bounds
+from engine.values import Event, Line
+from loadtests.ledger import milliseconds
+from loadtests.records import Payment, Records
+
+OUTCOMES = {"committed": Outcome.OK}
+"""What a payment was answered, as an outcome. Every other answer refuses it."""
+
+
+def events(documents: Iterable[Mapping[str, Any]], prefix: str) -> Iterator[Event]:
+    """The events of GET /v1/audit that touch SKUs with the prefix, and the other events of their reservations."""
+    reservations: set[str] = set()
+    for document in documents:
+        lines = tuple(
+            Line(each["sku"], each["quantity"]) for each in document["lines"] if each["sku"].startswith(prefix)
+        )
+        reservation_id = document["reservation_id"]
+        if not lines and reservation_id not in reservations:
+            continue
+        if reservation_id:
+            reservations.add(reservation_id)
+        yield Event(
+            epoch=document.get("epoch", 0),
+            seq=document.get("seq", 0),
+            at_ms=milliseconds(document["at"]),
+            op=document["op"],
+            actor=document.get("actor", ""),
+            user=document["user"],
+            reservation_id=reservation_id,
+            lines=lines,
+            deadline_ms=0,
+            payment_id=document["payment_id"],
+            reason=document.get("reason", ""),
+            request_id="",
+            detail="",
+        )
+
+
+def calls(records: Records) -> Iterator[Call]:
+    """Reservations and payments, one call for each answer that differs. Of those granted nobody kept when."""
+    for checkout in records.reserved:
+        yield Call(
+            "reserve",
+            0,
+            checkout.user,
+            checkout.reservation_id,
+            checkout.at_ms,
+            outcome=Outcome.OK,
+            reservation_id=checkout.reservation_id,
+            lines=tuple(checkout.lines.items()),
+            deadline_ms=checkout.deadline_ms,
+        )
+    for refusal in records.refusals:
+        yield Call(
+            "reserve",
+            0,
+            refusal.user,
+            "",
+            refusal.from_ms,
+            refusal.until_ms,
+            Outcome.REFUSED,
+            lines=tuple((sku, requested) for sku, requested, _, _ in refusal.lines),
+            code="lines_unavailable",
+            refused=tuple(RefusedLine(sku, asked, -1, verdict, due) for sku, asked, verdict, due in refusal.lines),
+        )
+    for payment in records.payments:
+        yield from _told(payment)
+
+
+def _told(payment: Payment) -> Iterator[Call]:
+    one = Call("commit", 0, "", payment.payment_id, 0, reservation_id=payment.reservation_id)
+    if payment.unknown:
+        yield one
+    for answer in payment.outcomes:
+        yield Call(
+            one.operation,
+            one.client,
+            one.user,
+            one.key,
+            one.invoked_ms,
+            outcome=OUTCOMES.get(answer, Outcome.REFUSED),
+            reservation_id=one.reservation_id,
+            code="" if answer in OUTCOMES else answer,
+        )
+
+
+def bounds(records: Records) -> Bounds:
+    """Times are as wide as the clocks are sure already. A call of unknown outcome may have a reservation that nobody can name."""
+    complete = {"commit"} if records.unknown else {"commit", "reserve"}
+    return Bounds(slack_ms=0, complete=frozenset(complete))
