@@ -10,11 +10,12 @@ import structlog
 from redis.exceptions import RedisError
 
 from engine import snapshots
+from engine.comparison import OVERLAP
 from engine.database import answering
 from engine.engine import Engine
 from engine.errors import ConfigurationError, EngineError, LedgerBroken
 from engine.projection import Projection
-from engine.recovery import OVERLAP, Finding, Recovered, Recovery
+from engine.recovery import Finding, Recovered, Recovery
 from engine.scripts import Scripts
 from engine.snapshots import Snapshots
 from engine.writer import Writer

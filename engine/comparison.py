@@ -11,13 +11,16 @@ from itertools import islice
 
 from redis.exceptions import ResponseError
 
-from engine import picture, projection
+from engine import ledger, picture, projection
 from engine.database import Connection
 from engine.errors import LedgerBroken
 from engine.invariants import Invariant, live
 from engine.store import Store
 
 PAGE = 1_000
+
+OVERLAP = 1_000
+"""Latest events of the stream that are compared with Postgres, at most; the writer keeps at least as many."""
 MOST_SHOWN = 3
 
 OF_TIME = (Invariant.DEADLINES, Invariant.NEXT_RELEASE)
@@ -34,12 +37,15 @@ def differences(store: Store, connection: Connection, still_here: Callable[[], o
     """
     try:
         return list(islice(_differences(store, connection, still_here), MOST_SHOWN))
-    except (ResponseError, ValueError, KeyError, LedgerBroken) as error:
+    except LedgerBroken as broken:
+        return [str(broken)]
+    except (ResponseError, ValueError, KeyError) as error:
         return [f"it can't be read: {error}"]
 
 
 def _differences(store: Store, connection: Connection, still_here: Callable[[], object]) -> Iterator[str]:
     partition = store.keys.partition
+    ledger.compare(connection, partition, store.latest_entries("+", OVERLAP))
     seen = picture.take(store, lambda epoch, after, upto: (), live_only=True)
     yield from (f"record: reservation {name} is torn" for name in seen.torn)
     books = projection.live(connection, partition, list(seen.fold.records))

@@ -16,6 +16,7 @@ import psycopg
 import structlog
 
 from engine import comparison, ledger, projection
+from engine.comparison import OVERLAP
 from engine.database import Connection, Database, answering
 from engine.errors import ConfigurationError, LedgerBroken, StoreUnavailable
 from engine.fold import Answer, Hash
@@ -28,9 +29,6 @@ from engine.states import State
 from engine.store import Store
 from engine.values import unpacked
 from engine.writer import Writer
-
-OVERLAP = 1_000
-"""Latest events of the stream that are compared with Postgres, at most; the writer keeps at least as many."""
 
 RECOVERY_LOCK = 0x53746F636B52
 PIPELINED = 500
@@ -183,7 +181,9 @@ class Recovery:
         entries = self._store.latest_entries("+", OVERLAP)
         if here.seq and (not entries or (entries[0].epoch, entries[0].seq) != (here.epoch, here.seq)):
             raise LedgerBroken("ledger_gap", f"The last event in Redis's stream isn't {here.entry_id}")
-        ledger.compare(connection, self._store.keys.partition, entries)
+        # Where the newest event that both have is the same, there is no fork; an older one that isn't is damage, found later.
+        newest = min(here.seq, there.seq)
+        ledger.compare(connection, self._store.keys.partition, [entry for entry in entries if entry.seq == newest])
         if here.seq >= there.seq:
             lacking = here.seq - there.seq
             self.writer.following(there)

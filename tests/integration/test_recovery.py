@@ -126,6 +126,15 @@ def paid(shop: Shop) -> str:
     return str(row[0])
 
 
+def spoil(shop: Shop) -> None:
+    """Change the oldest event in the stream, which Postgres has."""
+    key = shop.engine.store.keys.ledger
+    (first, fields), *others = shop.redis.xrange(key)
+    shop.redis.delete(key)
+    for name, content in [(first, fields | {"actor": "opt"}), *others]:
+        shop.redis.xadd(key, content, name)
+
+
 def stray(shop: Shop) -> None:
     """What a bad disk makes of a hold's key."""
     (name,) = [name for name, _ in shop.redis.zscan_iter(shop.engine.store.keys.deadlines)]
@@ -156,6 +165,7 @@ BAD_DISK: dict[str, Callable[[Shop, str, Any], object]] = {
     "a hold that nobody made": lambda shop, held, keys: shop.redis.hset(
         keys.reservation("A" * 22), "state", "reserved"
     ),
+    "an older event": lambda shop, held, keys: spoil(shop),
     "a key of another type": lambda shop, held, keys: shop.redis.set(keys.sku("a"), "x"),
     "deadlines of another type": lambda shop, held, keys: shop.redis.set(keys.deadlines, "x"),
 }
