@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from engine.config import from_environment
 from engine.data_dir import DataDir
 from engine.engine import Engine, build
+from engine.errors import StoreUnavailable
 from engine.invariants.history import Loss, Skew, written
 from engine.store import client
 from engine.values import Operation, Origin
@@ -43,6 +44,7 @@ class Arena:
         self.history = History()
         self.losses: list[Loss] = []
         self.skews: list[Skew] = []
+        self.forks_decided = 0
         with ExitStack() as stack:
             self._start(directory, seed, stack)
             self._started = stack.pop_all()
@@ -104,9 +106,15 @@ class Arena:
         for shop in self.shops:
             shop.join(SOON_SECONDS)
 
-    def wait_until_ready(self) -> None:
-        """Until the service says so, and a buyer could pay."""
-        wait_until(lambda: self._ready() and self.probe.buys(), SOON_SECONDS)
+    def wait_until_ready(self, *, may_fork: bool = False) -> None:
+        """Until the service says so, and a buyer could pay. A fork, where there may be one, is decided for the ledger."""
+
+        def ready() -> bool:
+            if may_fork and "fork" in self._gate():
+                self._decide()
+            return self._ready() and self.probe.buys()
+
+        wait_until(ready, SOON_SECONDS)
 
     def stop(self) -> None:
         self._started.close()
@@ -177,6 +185,18 @@ class Arena:
     def note_skew(self, from_ms: float) -> None:
         """Redis's clock wasn't the buyers' clock from that moment until now."""
         self.skews.append(Skew(from_ms, self.history.clock.now_ms()))
+
+    def _gate(self) -> str:
+        try:
+            return self.engine.gate()
+        except StoreUnavailable:
+            return ""
+
+    def _decide(self) -> None:
+        """As docs/durability.md tells an operator to."""
+        command = [sys.executable, "-m", "engine.cli", "restore", "--force"]
+        done = subprocess.run(command, env=self._environment, cwd=ROOT, capture_output=True, check=False)
+        self.forks_decided += done.returncode == 0
 
     def _ready(self) -> bool:
         try:

@@ -33,11 +33,15 @@ CLOCK_TAKES_SECONDS = 1.5
 
 @dataclass(frozen=True)
 class Fault:
-    """`target` is what it hits: no two at once hit the same. `loses`: Redis may lose its latest writes."""
+    """`target` is what it hits: no two at once hit the same. `loses`: Redis may lose its latest writes.
+
+    `may_fork`: what is left may contradict the ledger so that a person has to decide.
+    """
 
     strike: Strike
     target: str
     loses: bool = False
+    may_fork: bool = False
 
     @property
     def name(self) -> str:
@@ -291,7 +295,8 @@ FAULTS: dict[str, Fault] = {
     fault.name: fault
     for fault in (
         *map(REDIS, (redis_killed, redis_stopped, maxmemory_reached, redis_disk_full)),
-        *map(LOSING, (aof_tail_cut, aof_byte_flipped, redis_data_gone, flushall, lagging_replica_promoted)),
+        *map(LOSING, (aof_tail_cut, redis_data_gone, flushall, lagging_replica_promoted)),
+        LOSING(aof_byte_flipped, may_fork=True),
         *(Fault(clock, "clock") for clock in (clock_forward, clock_back)),
         *(Fault(subtle, "redis's clients") for subtle in (scripts_and_clients_gone, notifications_lost)),
         *map(POSTGRES, (postgres_killed, postgres_gone, postgres_stopped, postgres_disk_full)),

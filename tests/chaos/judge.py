@@ -29,6 +29,9 @@ RETURN_MS = 30_000
 SLACK_MS = 150
 """How far a buyer's times may be off Redis's, where both have one clock but two cores for twenty processes."""
 
+MARGINS = Margins(SLACK_MS, PROMISED_MS, lingers_ms=60_000, longest_hold_ms=60_000)
+"""A call without an answer happens within a minute, or never; no buyer asks for more time than that."""
+
 
 def books(arena: Arena) -> Iterator[str]:
     """What is off now, with nobody trading."""
@@ -55,7 +58,7 @@ def history(arena: Arena) -> tuple[list[str], Counter[str]]:
     bounds = Bounds(PROMISED_MS, SLACK_MS, RETURN_MS, arena.history.clock.now_ms())
     found = list(told(calls, happened, arena.losses, arena.skews, bounds))
     stock = {sku: on_hand(sku) for sku in SKUS}
-    explanation = explain(calls, stock, arena.losses, arena.skews, Margins(SLACK_MS))
+    explanation = explain(calls, stock, arena.losses, arena.skews, MARGINS)
     judged = Counter(
         {
             "SKUs whose answers an order explains": explanation.explained,

@@ -82,7 +82,7 @@ def go_through(arena: Arena, episode: Episode, result: Result) -> None:
     from_ms = arena.history.clock.now_ms()
     failures = strike(arena, episode)
     over_s = time.monotonic()
-    arena.wait_until_ready()
+    arena.wait_until_ready(may_fork=any(FAULTS[blow.fault].may_fork for blow in episode))
     result.recoveries.append((time.monotonic() - over_s, tuple(blow.fault for blow in episode)))
     if any(FAULTS[blow.fault].loses for blow in episode):
         arena.note_loss(from_ms)
@@ -114,6 +114,7 @@ def _count(arena: Arena, result: Result) -> None:
     result.operations["unknown outcomes"] += arena.history.unknown
     for (operation, outcome), count in arena.history.counts.items():
         result.operations[f"{operation} {outcome}"] += count
+    result.operations["forks that a person decided"] += arena.forks_decided
     result.operations["answers that were 5xx but not 503"] += len(arena.history.strange)
 
 
