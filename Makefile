@@ -9,7 +9,7 @@ BENCH_READY := $(VENV)/ready-for-bench
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint load bench chaos lock clean
+.PHONY: help setup run test lint load bench chaos fuzz lock clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ $(BENCH_READY): $(READY)
 
 chaos: $(READY)  ## faults under load, one after the other; SEED decides the order, TIME (s) how long
 	$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(if $(TIME),--time $(TIME))
+
+fuzz: $(READY)  ## what nobody should send, to a private service; SEED decides what, TIME (s) how long
+	$(BIN)/python -m tests.fuzz.run $(if $(SEED),--seed $(SEED)) $(if $(TIME),--time $(TIME))
 
 lock:  ## write constraints.txt anew from what is current
 	rm -rf $(VENV)

@@ -69,9 +69,9 @@ class Stockade(Flask):
         """Note how long a request has waited for a thread."""
         self._parts.engine.meter.waited("thread", seconds)
 
-    def refused(self, method: str, request_id: str, began_s: float) -> None:
+    def refused(self, method: str, request_id: str, began_s: float, status: int, code: str) -> None:
         """Note a request that the worker has refused before it came here."""
-        self.journal.note(finished({"REQUEST_METHOD": method}, 503, "store_unavailable", request_id, began_s))
+        self.journal.note(finished({"REQUEST_METHOD": method}, status, code, request_id, began_s))
 
     def _directly(self, environ: Environ) -> Outgoing | None:
         method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]

@@ -91,7 +91,7 @@ class Authenticator:
         subject, scope = claims["sub"], claims.get("scope", "")
         if not isinstance(scope, str) or not is_user(subject):
             raise unauthenticated("The token is not valid.")
-        return Claims(Identity(subject, subject, frozenset(scope.split())), expires_s)
+        return Claims(Identity(subject, subject, frozenset(scope.split(" "))), expires_s)
 
     def _key_for(self, header: dict[str, Any]) -> tuple[Any, str]:
         if header.get("alg") == "HS256":
@@ -122,7 +122,10 @@ def _acting_for(user: str, identity: Identity) -> Identity:
 
 
 def is_user(subject: object) -> bool:
-    return isinstance(subject, str) and 1 <= len(subject) <= 255 and subject.isprintable()
+    """A name that others can read and write: nothing invisible in it, and no space around it, which a header would lose."""
+    if not isinstance(subject, str) or not 1 <= len(subject) <= 255:
+        return False
+    return subject.isprintable() and subject == subject.strip()
 
 
 def _utf8(header: str) -> str:

@@ -67,6 +67,9 @@ control_socket_disable = True
 # 100 SKUs of 64 characters in one query.
 limit_request_line = 8190
 
+# Or a slow client could keep a thread for as long as it likes: see PatientSocket.
+sendfile = False
+
 # Whoever connects from this machine may not say under which path the service is mounted.
 forwarder_headers = ""
 

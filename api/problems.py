@@ -13,7 +13,7 @@ from gunicorn.http.errors import ParseException
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
-from api.outgoing import Outgoing
+from api.outgoing import STATUS_LINES, Outgoing
 from api.schemas import LineVerdictSchema
 from engine.errors import EngineError, LinesUnavailable, RefundRequired, ValidationFailed
 
@@ -87,6 +87,21 @@ def response(code: str, detail: str, extra: Mapping[str, object], headers: Mappi
     if status == 503:
         answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return answer
+
+
+def on_the_wire(code: str, detail: str, request_id: str, *, kept: bool = False, has_body: bool = True) -> bytes:
+    """A whole HTTP answer, without WSGI or Flask."""
+    status = STATUS[code]
+    body = orjson.dumps(document(code, detail, {}))
+    head = (
+        f"HTTP/1.1 {STATUS_LINES[status]}\r\n"
+        "Content-Type: application/problem+json\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        f"X-Request-Id: {request_id}\r\n"
+        + (f"Retry-After: {RETRY_AFTER_SECONDS}\r\n" if status == 503 else "")
+        + f"Connection: {'keep-alive' if kept else 'close'}\r\n\r\n"
+    )
+    return head.encode() + (body if has_body else b"")
 
 
 def of_engine(error: EngineError) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import selectors
 import socket
@@ -10,16 +9,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import orjson
+import structlog
 from gunicorn import util
+from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from api import problems
+from api.gathering import SILENCE_SECONDS, Coming, PatientSocket
 from api.incoming import REQUEST_ID, is_spoiled
 from api.places import ABSENT, Places
-from api.problems import RETRY_AFTER_SECONDS, document
 from engine.config import from_environment
 from engine.ids import random_word
 
@@ -31,11 +33,10 @@ PATIENCE_SECONDS = 0.05
 
 STAND_BACK_SECONDS = 0.001
 
-SILENCE_SECONDS = 5.0
-"""How long a client may send nothing in the midst of a request, and may take to send the first byte, or to close its side."""
+PATIENT = 4
+"""Threads for requests that can't be gathered: in chunks, very large, or with an answer that is. Their clients may be slow."""
 
-REQUEST_SECONDS = 20.0
-"""How long a client may take to send a whole request."""
+RECEIVED_BYTES = 65_536
 
 REFUSERS = 2
 """Threads that refuse. They get through many more requests than those that serve."""
@@ -46,29 +47,9 @@ ANSWERED_ALWAYS = {"/healthz": "/healthz", "/metrics": "/metrics/counts"}
 A balancer that takes out a node for being busy gives its load to the others, and they are next. And who watches must see it.
 """
 
-REFUSAL = orjson.dumps(
-    document("store_unavailable", "Too many requests are waiting. Nothing was changed; repeat after Retry-After.", {})
-)
+TOO_MANY = "Too many requests are waiting. Nothing was changed; repeat after Retry-After."
 
-
-class PatientSocket(socket.socket):
-    """A client that is silent for too long while its request is read, or takes too long to send it, is as one that is gone."""
-
-    __slots__ = ("_until_s",)
-
-    def setblocking(self, flag: bool) -> None:
-        """gunicorn says True when it begins to read a request."""
-        self._until_s = time.monotonic() + REQUEST_SECONDS
-        self.settimeout(SILENCE_SECONDS if flag else 0.0)
-
-    def recv(self, size: int, flags: int = 0) -> bytes:
-        if self.gettimeout():
-            self.settimeout(max(0.001, min(SILENCE_SECONDS, self._until_s - time.monotonic())))
-        try:
-            return super().recv(size, flags)
-        except TimeoutError as error:
-            # Which gunicorn takes calmly. A time-out it would log with a traceback.
-            raise ConnectionResetError(errno.ECONNRESET, "The client is too slow") from error
+log = structlog.get_logger()
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -82,9 +63,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().__init__(*args, **kwargs)
         self.place = PLACES.take()
         self._most_wait_s = from_environment(os.environ).most_wait_ms / 1000
-        self._waiting_since_s: deque[float] = deque()
-        # It starts its threads with its first tasks, so it may be made before the fork.
+        self._waiting_since_s: dict[bool, deque[float]] = {False: deque(), True: deque()}
+        # They start their threads with their first tasks, so they may be made before the fork.
         self._refusers = ThreadPoolExecutor(REFUSERS)
+        self._patient = ThreadPoolExecutor(PATIENT)
+        self._gathering: set[TConn] = set()
+        self._looked_s = 0.0
         self._left_to_others_s = 0.0
         self._least = 0
         self._stand_back_until_s = 0.0
@@ -102,6 +86,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             timeout = min(timeout, STAND_BACK_SECONDS)
         listened, self._offered = self._accepting, False
         super().wait_for_and_dispatch_events(timeout)
+        self._end_the_slow()
         if listened and not self._offered:
             self._left_to_others_s = 0.0
 
@@ -113,10 +98,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().set_accept_enabled(enabled)
 
     def accept(self, listener: socket.socket) -> None:
-        """Take a connection, unless it belongs to another worker, and wait for its first byte without a thread.
+        """Take a connection, unless it belongs to another worker, and wait for its request without a thread.
 
         Whichever worker the kernel runs first would take a whole burst, and keep it for as long as connections live.
-        gunicorn gives a new connection a thread at once: a few that say nothing would hold them all.
+        gunicorn gives a new connection a thread at once: a few that are slow would hold them all.
         """
         if self._others_come_first():
             return
@@ -129,7 +114,41 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         PLACES.write(self.place, self.nr_conns)
         connection = TConn(self.cfg, client, address, listener.getsockname())
         connection.timeout = time.monotonic() + SILENCE_SECONDS
-        self._watch(connection, self.pending_conns, self.on_pending_socket_readable)
+        connection.coming = Coming()
+        self._watch(connection, self.pending_conns, self._gather)
+
+    def _gather(self, connection: TConn, client: socket.socket) -> None:
+        """Take what has come of a request. A thread gets it when it's whole."""
+        try:
+            data = client.recv(RECEIVED_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data and not connection.coming.add(data):
+            if connection.among is not self._gathering:
+                connection.among.remove(connection)
+                connection.among = self._gathering
+                self._gathering.add(connection)
+            return
+        self._unwatch(connection)
+        if data:
+            self.enqueue_req(connection)
+        else:
+            self.nr_conns -= 1
+            connection.close()
+
+    def _end_the_slow(self) -> None:
+        """Once a second, cut off those who take too long to send a request. Others' places are worth more."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s < 1:
+            return
+        self._looked_s = now_s
+        for connection in [each for each in self._gathering if each.coming.is_too_slow(now_s)]:
+            self._unwatch(connection)
+            with suppress(OSError):
+                connection.sock.send(self._bad_request("The request did not come in time."))
+            self._end(connection)
 
     def _others_come_first(self) -> bool:
         """Whether to leave the connection that waits to a worker with fewer, which is awake, too. If so, stand back."""
@@ -147,26 +166,49 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def enqueue_req(self, connection: TConn) -> None:
         """Give a request to a thread: to one that refuses, if those that serve are too far behind."""
-        connection.refused = self._behind()
+        connection.init()
+        connection.parser.unreader.unread(connection.coming.data)
+        streams = connection.coming.streams
+        connection.refused = self._behind(streams)
         if not connection.refused:
-            self._waiting_since_s.append(time.monotonic())
-        pool = self._refusers if connection.refused else self.tpool
+            self._waiting_since_s[streams].append(time.monotonic())
+        pool = self._refusers if connection.refused else self._patient if streams else self.tpool
         future = pool.submit(self.handle, connection)
         future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, connection, done))
 
-    def _behind(self) -> bool:
+    def _behind(self, streams: bool) -> bool:
         """Whether the request that waits longest has waited too long: then one that comes now would, too."""
         try:
-            return time.monotonic() - self._waiting_since_s[0] > self._most_wait_s
+            return time.monotonic() - self._waiting_since_s[streams][0] > self._most_wait_s
         except IndexError:
             return False
 
     def handle(self, connection: TConn) -> Any:
         if not connection.refused:
-            waited_s = time.monotonic() - self._waiting_since_s.popleft()
+            waited_s = time.monotonic() - self._waiting_since_s[connection.coming.streams].popleft()
             if self._note_wait:
                 self._note_wait(waited_s)
+        if connection.coming.flaw:
+            util.write(connection.sock, self._bad_request(connection.coming.flaw))
+            return False
         return super().handle(connection)
+
+    def handle_error(self, request: Any, client: socket.socket, address: Any, error: Exception) -> None:
+        """Answer what is no HTTP as any other problem. gunicorn would send a page, and log what the client wrote."""
+        if isinstance(error, ParseException):
+            answer = self._bad_request("The request is not valid HTTP.")
+        else:
+            request_id = random_word()
+            log.error("internal_error", request_id=request_id, exc_info=error)
+            answer = problems.on_the_wire("internal_error", "", request_id)
+        with suppress(OSError):
+            util.write(client, answer)
+
+    def _bad_request(self, detail: str) -> bytes:
+        """The answer to what isn't a request yet; its connection is closed."""
+        request_id = random_word()
+        self._note_refused("-", request_id, time.perf_counter(), 400, "bad_request")
+        return problems.on_the_wire("bad_request", detail, request_id)
 
     def handle_request(self, request: Any, connection: TConn) -> bool:
         if connection.refused:
@@ -184,21 +226,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         request_id = given if REQUEST_ID.fullmatch(given) else random_word()
         kept = self.alive and not request.should_close() and len(self.keepalived_conns) < self.max_keepalived
         # The body first: a client that has its answer may send on, and what is read with the body's end is never seen again.
-        # One that waits to be asked for its body won't send it, nor be asked.
-        patience_s = time.monotonic() + SILENCE_SECONDS
-        kept = kept and not request._expected_100_continue and connection.parser.finish_body(patience_s)
-        head = (
-            "HTTP/1.1 503 Service Unavailable\r\n"
-            "Content-Type: application/problem+json\r\n"
-            f"Content-Length: {len(REFUSAL)}\r\n"
-            f"Retry-After: {RETRY_AFTER_SECONDS}\r\n"
-            f"X-Request-Id: {request_id}\r\n"
-            f"Connection: {'keep-alive' if kept else 'close'}\r\n\r\n"
+        # What isn't there yet isn't waited for: a few slow clients would keep all who refuse.
+        kept = kept and not connection.coming.streams and connection.parser.finish_body()
+        answer = problems.on_the_wire(
+            "store_unavailable", TOO_MANY, request_id, kept=kept, has_body=request.method != "HEAD"
         )
-        util.write(connection.sock, head.encode() + (b"" if request.method == "HEAD" else REFUSAL))
-        if hasattr(self.wsgi, "refused"):
-            self.wsgi.refused(request.method, request_id, began_s)
+        self._note_refused(request.method, request_id, began_s, 503, "store_unavailable")
+        util.write(connection.sock, answer)
         return kept
+
+    def _note_refused(self, *what: Any) -> None:
+        # Benchmarks have other apps here.
+        if hasattr(self.wsgi, "refused"):
+            self.wsgi.refused(*what)
 
     def finish_request(self, connection: TConn, done: Future[Any]) -> None:
         """Keep the connection, or end it.
@@ -207,12 +247,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         its way, is its last. gunicorn would close it.
         """
         if not done.cancelled() and not done.exception() and done.result():
-            if connection.parser is not None and connection.parser.unreader.buf.tell():
-                # The next request has come together with this one, so the poller wouldn't tell.
+            connection.coming = Coming()
+            # What has come of the next request together with this one the poller wouldn't tell.
+            if (more := connection.parser.unreader.take_buffered()) and connection.coming.add(more):
                 self.enqueue_req(connection)
                 return
             connection.set_timeout()
-            self._watch(connection, self.keepalived_conns, self.on_client_socket_readable)
+            self._watch(connection, self._gathering if more else self.keepalived_conns, self._gather)
         else:
             self._end(connection)
 
@@ -238,13 +279,22 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 return
         except OSError:
             pass
-        self.poller.unregister(client)
-        self.pending_conns.remove(connection)
+        self._unwatch(connection)
         self.nr_conns -= 1
         connection.close()
 
-    def _watch(self, connection: TConn, among: deque[TConn], readable: Callable[..., None]) -> None:
-        """Call `readable` when there is something to read. `among` is where gunicorn looks for those out of time."""
+    def _watch(
+        self, connection: TConn, among: deque[TConn] | set[TConn], readable: Callable[[TConn, socket.socket], None]
+    ) -> None:
+        """Call `readable` when there is something to read. `among` is where those out of time are looked for."""
         connection.sock.setblocking(False)
-        among.append(connection)
+        connection.among = among
+        if isinstance(among, set):
+            among.add(connection)
+        else:
+            among.append(connection)
         self.poller.register(connection.sock, selectors.EVENT_READ, partial(readable, connection))
+
+    def _unwatch(self, connection: TConn) -> None:
+        self.poller.unregister(connection.sock)
+        connection.among.remove(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import subprocess
@@ -411,3 +412,48 @@ def test_every_file_named_in_the_requirements_exists() -> None:
     named = re.findall(r"`((?:tests|docs|engine)/[\w/.]+)`", (ROOT / "docs" / "requirements.md").read_text())
     assert named
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+SECRET = re.compile(r"secret|signature|password|digest|hmac|(?<!gate_)token", re.IGNORECASE)
+
+
+def compared_secrets(text: str) -> list[str]:
+    """Comparisons in a module that take as long as two secrets are alike. To ask whether there is one is none of those."""
+    return [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Compare)
+        and any(isinstance(how, ast.Eq | ast.NotEq) for how in node.ops)
+        and not any(isinstance(side, ast.Constant) for side in (node.left, *node.comparators))
+        and SECRET.search(ast.unparse(node))
+    ]
+
+
+def test_no_secret_is_compared_in_a_way_that_tells_how_much_of_it_was_right() -> None:
+    found = {
+        path.relative_to(ROOT).as_posix(): compared
+        for package in ("api", "engine")
+        for path in (ROOT / package).rglob("*.py")
+        if (compared := compared_secrets(path.read_text()))
+    }
+    assert found == {}
+
+
+def test_a_comparison_of_secrets_is_seen() -> None:
+    for text in ("given == settings.jwt_secret", "if signature != expected: pass", "ok = hmac.digest(a, b, c) == x"):
+        assert compared_secrets(text)
+    for text in ("token == ''", "compare_digest(signature, expected)", "a == b"):
+        assert not compared_secrets(text)
+
+
+def test_every_test_that_the_security_page_names_exists() -> None:
+    text = (ROOT / "docs" / "security.md").read_text()
+    paths = re.findall(r"`(tests/[\w/]+\.py)`", text)
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    written = {
+        name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)\(", path.read_text(), re.MULTILINE)
+    }
+    assert set(re.findall(r"`(test_\w+)`", text)) - written == set()

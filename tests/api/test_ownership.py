@@ -126,3 +126,45 @@ def test_the_table_has_every_route(client: FlaskClient) -> None:
     }
     assert served == {(method, route) for method, route, *_ in ROWS}
     assert all(len(statuses) == len(CALLERS) for *_, statuses in ROWS)
+
+
+@pytest.mark.parametrize(
+    "scope", ["", "admin", "OPS customers paymentsx storefronts", "customer,storefront,payments,ops"]
+)
+@pytest.mark.parametrize(("method", "route", "path", "body", "statuses"), ROWS, ids=lambda value: str(value)[:50])
+def test_a_token_with_no_scope_that_is_known_opens_what_is_public_and_nothing_else(
+    client: FlaskClient,
+    things: dict[str, str],
+    fake_redis: Redis,
+    method: str,
+    route: str,
+    path: str,
+    body: Any,
+    statuses: list[int],
+    scope: str,
+) -> None:
+    caller, before = Caller(client, bearer(token("ann", scope))), dump(fake_redis)
+    response = caller.send(method, path.format(**things), json=body)
+    if statuses is PUBLIC:
+        answered(response)
+        return
+    expected = 401 if statuses is SIGNED else 403
+    refused(response, expected, CODES[expected])
+    assert dump(fake_redis) == before
+
+
+OPEN = {"/healthz", "/readyz", "/metrics", "/metrics/counts", "/openapi.json", "/console", "/console/<name>"}
+"""What is open to anybody outside /v1, beside the pages under /docs."""
+
+
+def test_what_stands_outside_v1_is_known_only_read_and_tells_of_nobody(
+    client: FlaskClient, things: dict[str, str], guest: Caller
+) -> None:
+    rules = [rule for rule in client.application.url_map.iter_rules() if not rule.rule.startswith("/v1")]
+    assert {rule.rule for rule in rules if not rule.rule.startswith("/docs")} == OPEN
+    assert all((rule.methods or set()) <= {"GET", "HEAD", "OPTIONS"} for rule in rules)
+    secret = [*things.values(), "ann", "psp", "olga"]
+    for path in (*(OPEN - {"/console/<name>", "/readyz"}), "/readyz", "/console/page.js"):
+        text = guest.get(path).text
+        assert text
+        assert [word for word in secret if f'"{word}"' in text or f"{word} " in text.replace("\n", " ").split()] == []

@@ -10,25 +10,18 @@ import fakeredis
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
-from schemathesis.checks import load_all_checks
-from schemathesis.specs.openapi.checks import (
-    allow_header_conformance,
-    negative_data_rejection,
-    positive_data_acceptance,
-    unsupported_method,
-)
 
 from api.app import create_app
 from tests.api.calling import Caller, answered, bearer, signature, token
 from tests.conftest import opened
 from tests.conftest import settings as engine_settings
 from tests.doubles import open_gate
+from tests.fuzz.operations import EXCEPT, SIGN_IT, aim, excepted
 
 REPEATABLE = settings(
     max_examples=25, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TOKEN = bearer(token("ann", "customer storefront payments ops"))
-SIGN_IT = "sign it"
 
 REDIS = fakeredis.FakeRedis(decode_responses=True)
 ENGINE = opened(engine_settings(), REDIS)
@@ -47,13 +40,6 @@ SCHEMA = schemathesis.openapi.from_wsgi("/openapi.json", signing)
 SCHEMA.config.generation.update(max_examples=25, deterministic=True)
 RESULTS: Any = SCHEMA.get_all_operations()
 OPERATIONS = {operation.label: operation for operation in (result.ok() for result in RESULTS)}
-
-load_all_checks()
-EXCEPT = [positive_data_acceptance]
-"""To JSON Schema 1.0 is an integer, and a name may have control characters; to the API neither is so."""
-
-EXCEPT_FOR_BATCH = [*EXCEPT, negative_data_rejection, allow_header_conformance, unsupported_method]
-"""A batch refuses its bad items, not the whole. Its path has also the methods of a reservation whose id is `batch`."""
 
 
 @pytest.fixture(autouse=True)
@@ -75,8 +61,7 @@ def shop() -> dict[str, str]:
 @SCHEMA.parametrize()
 @settings(deadline=None, suppress_health_check=list(HealthCheck))
 def test_whatever_is_sent_the_answer_is_in_the_document(case: Any) -> None:
-    excluded = EXCEPT_FOR_BATCH if case.operation.path.endswith("/batch") else EXCEPT
-    case.call_and_validate(headers=TOKEN, excluded_checks=excluded)
+    case.call_and_validate(headers=TOKEN, excluded_checks=excepted(case))
 
 
 @pytest.mark.parametrize("label", OPERATIONS)
@@ -86,22 +71,8 @@ def test_every_route_has_an_answer_that_is_good_and_in_the_document(shop: dict[s
     @REPEATABLE
     @given(case=OPERATIONS[label].as_strategy())
     def send(case: Any) -> None:
-        _aim(case, shop)
+        aim(case, shop, "tee")
         seen.add(case.call_and_validate(headers=TOKEN, excluded_checks=EXCEPT).status_code)
 
     send()
     assert seen & {200, 201, 204}, seen
-
-
-def _aim(case: Any, shop: dict[str, str]) -> None:
-    """Turn a request to things that are there."""
-    (case.headers or {}).pop("Stockade-User", None)
-    words = case.operation.path.split("/")
-    for name in case.path_parameters or {}:
-        case.path_parameters[name] = "tee" if name == "sku" else shop[words[2]]
-    body = case.body if isinstance(case.body, dict) else {}
-    for line in body.get("lines", []):
-        line |= {"sku": "tee", "quantity": 1}
-    if words[-1] == "webhook":
-        body |= {"reservation_id": shop["reservations"]}
-        case.headers["Stockade-Signature"] = SIGN_IT
