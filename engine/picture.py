@@ -55,7 +55,7 @@ def take(store: Store, events: Events, *, live_only: bool = False) -> Picture:
     """
     picture = Picture(meta=store.meta())
     epoch, picture.fold.since = picture.meta.get("epoch", ""), number(picture.meta.get("seq"))
-    names = {"rsv": _live(store), "sku": _all_skus(store)} if live_only else _scan(store)
+    names = {"rsv": sorted(store.deadlines()), "sku": sorted(store.all_skus())} if live_only else _scan(store)
     if live_only:
         names["buyers"] = names["sku"]
     _read_deadlines(store, picture)
@@ -86,16 +86,6 @@ def _scan(store: Store) -> dict[str, list[str]]:
             if kind in found:
                 found[kind].append(name)
     return found
-
-
-def _live(store: Store) -> list[str]:
-    with answering():
-        return sorted({name for name, _ in store.redis.zscan_iter(store.keys.deadlines, count=1_000)})
-
-
-def _all_skus(store: Store) -> list[str]:
-    with answering():
-        return sorted({name for name, _ in store.redis.zscan_iter(store.keys.skus, count=1_000)})
 
 
 def _read(store: Store, picture: Picture, kind: str, names: list[str]) -> None:

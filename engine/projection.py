@@ -216,11 +216,25 @@ def records(connection: Connection, partition: str, names: list[str]) -> dict[st
     return dict(connection.execute(query, [partition, names]).fetchall())
 
 
+def skus(connection: Connection, partition: str) -> dict[str, Hash]:
+    return dict(connection.execute("SELECT sku, record FROM skus WHERE partition = %s", [partition]).fetchall())
+
+
+def buyers(connection: Connection, partition: str) -> dict[str, Hash]:
+    """By SKU, where there are any."""
+    return dict(connection.execute(READ_BUYERS, [partition, None, None]).fetchall())
+
+
+def live_names(connection: Connection, partition: str) -> set[str]:
+    """Of the reservations that hold something."""
+    query = "SELECT id FROM reservations WHERE partition = %s AND state = 'reserved' AND ended_ms IS NULL"
+    return {name for (name,) in connection.execute(query, [partition])}
+
+
 def live(connection: Connection, partition: str, also: list[str]) -> Fold:
     """SKUs, limits and live reservations as the fold has them; and these reservations, whatever their state."""
     fold = Fold()
-    fold.skus = dict(connection.execute("SELECT sku, record FROM skus WHERE partition = %s", [partition]).fetchall())
-    fold.buyers = dict(connection.execute(READ_BUYERS, [partition, None, None]).fetchall())
+    fold.skus, fold.buyers = skus(connection, partition), buyers(connection, partition)
     query = (
         "SELECT id, record, ended_ms FROM reservations WHERE partition = %s "
         "AND (state = 'reserved' AND ended_ms IS NULL OR id = ANY(%s))"

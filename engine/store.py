@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -307,7 +307,7 @@ class Store:
 
     def records(self, reservation_ids: Sequence[str]) -> list[Record]:
         """Those that are there."""
-        hashes = self._ask(*[("HGETALL", self.keys.reservation(name)) for name in reservation_ids])
+        hashes = self.hashes(map(self.keys.reservation, reservation_ids))
         return [Record(name, fields) for name, fields in zip(reservation_ids, hashes, strict=True) if fields]
 
     def live(self) -> int:
@@ -495,8 +495,27 @@ class Store:
                 if not int(cursor):
                     return found
 
+    def hashes(self, keys: Iterable[str]) -> list[dict[str, str]]:
+        """Empty where there is nothing."""
+        found: list[dict[str, str]] = self._ask(*[("HGETALL", key) for key in keys])
+        return found
+
+    def all_skus(self) -> set[str]:
+        """What the index has."""
+        with answering():
+            return {name for name, _ in self.redis.zscan_iter(self.keys.skus, count=1_000)}
+
+    def deadlines(self) -> dict[str, float]:
+        """Unix ms by the id of the hold."""
+        with answering():
+            return dict(self.redis.zscan_iter(self.keys.deadlines, count=1_000))
+
     def replicated(self, certified: str) -> bool:
-        """Whether the server became a master after it had followed that one (`run_id`), and did not start since."""
+        """Whether its data came from that one (`run_id`) with a checksum.
+
+        Either it became a master after it had followed that one, or that one, once followed, has started again from an
+        RDB file; whoever starts from an AOF knows no predecessor.
+        """
         with answering():
             found = self.redis.info("replication")
         return bool(certified) and found.get("master_replid2") == certified.partition(":")[2]

@@ -92,11 +92,15 @@ class Wire:
 
     async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, answers: bool) -> None:
         with suppress(OSError):
-            while piece := await source.read(CHUNK):
+            while True:
+                piece = await source.read(CHUNK)
                 if self._mode is Mode.DELAYING:
                     await asyncio.sleep(self._pick.random() * LONGEST_DELAY_SECONDS)
+                # Nor does the other end learn that this one has hung up.
                 while self._mode is Mode.HALF_OPEN:
                     await self._changed.wait()
+                if not piece:
+                    return
                 if self._mode is Mode.LOSING_REPLIES and answers and self._pick.random() < LOST_EACH:
                     return
                 sink.write(piece)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,10 +52,12 @@ class Result:
 def run(seed: int, names: list[str], episodes: int) -> Result:
     """One plan, in an arena of its own."""
     result, began_s = Result(runs=1), time.monotonic()
-    directory = Path(tempfile.mkdtemp(prefix="stockade-chaos-"))
-    directory.chmod(0o755)
-    arena = Arena(directory, seed)
-    try:
+    with ExitStack() as stack:
+        directory = Path(tempfile.mkdtemp(prefix="stockade-chaos-"))
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        directory.chmod(0o755)
+        arena = Arena(directory, seed)
+        stack.callback(arena.stop)
         try:
             for number, episode in enumerate(plan(seed, names, episodes), 1):
                 go_through(arena, episode, result)
@@ -68,9 +72,6 @@ def run(seed: int, names: list[str], episodes: int) -> Result:
         _count(arena, result)
         if result.violations:
             _keep(arena, seed, names, episodes, result)
-    finally:
-        arena.stop()
-        shutil.rmtree(directory, ignore_errors=True)
     result.seconds = time.monotonic() - began_s
     return result
 
@@ -164,6 +165,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=8)
     parser.add_argument("--fault", action="append", choices=FAULTS, help="only these")
     chosen = parser.parse_args()
+    # What was started ends with the run, also when somebody ends that.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     names = [name for name in chosen.fault or FAULTS if FAULTS[name].possible]
     for name in FAULTS.keys() - set(names) if not chosen.fault else ():
         print(f"{name} is left out: libfaketime isn't installed (apt-get install libfaketime)")

@@ -137,6 +137,8 @@ class RedisPair:
         assert self.replica is not None
         self._use(self.replica)
         self.master, self.replica = self.replica, None
+        # Somebody may have moved the clock since the replica was made.
+        self.move_clock(self.offset_s)
 
     def start_empty(self) -> None:
         """A new machine with nothing on it."""

@@ -21,6 +21,7 @@ class Echo:
 
     def __init__(self, path: Path) -> None:
         self.heard: list[bytes] = []
+        self.left = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -40,6 +41,7 @@ class Echo:
             while word := connection.recv(100):
                 self.heard.append(word)
                 connection.sendall(word)
+            self.left.set()
 
 
 @pytest.fixture
@@ -102,6 +104,15 @@ def test_a_silent_wire_says_nothing_and_goes_on_when_it_is_good_again(link: Link
         connection.settimeout(10)
         assert connection.recv(100) == b"lost?"
     assert echo.heard == [b"before", b"lost?"]
+
+
+def test_at_the_other_end_of_a_silent_wire_nobody_learns_that_this_one_hung_up(link: Link, echo: Echo) -> None:
+    with connected(link) as connection:
+        assert asked(connection, b"before") == b"before"
+        link.turn(Mode.HALF_OPEN)
+    assert not echo.left.wait(SOON_SECONDS)
+    link.turn(Mode.GOOD)
+    assert echo.left.wait(10)
 
 
 def test_a_cut_wire_ends_every_connection_and_each_new_one(link: Link) -> None:

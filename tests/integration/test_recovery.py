@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from redis import Redis
 
-from engine import dry_run, writer
+from engine import comparison, dry_run, writer
 from engine import recovery as recovering
 from engine.errors import Closed, ConfigurationError, EngineError, LedgerBroken, StoreUnavailable
 from engine.recovery import Finding, Need, Recovered, Recovery
@@ -682,6 +682,24 @@ def test_one_who_was_taken_over_writes_nothing_more(
             outcome.result(20)
     assert books.dump(shop.redis) == sold
     assert other.problems() == ()
+
+
+def test_a_redis_that_takes_long_to_read_is_read_to_the_end(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Postgres would end the session that has the lock, and each keeper would begin again without end."""
+    shop.stock("a", 10)
+    for number in range(4):
+        shop.hold(f"u{number}")
+    shop.writer.drain()
+    monkeypatch.setattr(recovering, "GUARD_SECONDS", 1.5)
+    monkeypatch.setattr(comparison, "PAGE", 1)
+    read = shop.recovery._store.hashes
+
+    def read_slowly(keys: Any) -> Any:
+        threading.Event().wait(0.5)
+        return read(keys)
+
+    monkeypatch.setattr(shop.recovery._store, "hashes", read_slowly)
+    recovered(shop, Need.CERTIFY)
 
 
 def test_what_a_writer_is_about_to_commit_is_not_missed(
