@@ -29,7 +29,7 @@ from tests.chaos.stores import Postgres, RedisPair
 from tests.command.service import ROOT, Process, Service, environment, family, part, workers
 from tests.waiting import wait_until
 
-PLENTY, LITTLE = 1_000_000, 150
+PLENTY, LITTLE = 1_000_000, 25
 SHOPS = 5
 SOON_SECONDS = 60.0
 

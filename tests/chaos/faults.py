@@ -35,12 +35,14 @@ CLOCK_TAKES_SECONDS = 1.5
 class Fault:
     """`target` is what it hits: no two at once hit the same. `loses`: Redis may lose its latest writes.
 
+    `keeps_back`: meanwhile what happens may come late to the ledger, so that more can be lost with Redis.
     `may_fork`: what is left may contradict the ledger so that a person has to decide.
     """
 
     strike: Strike
     target: str
     loses: bool = False
+    keeps_back: bool = False
     may_fork: bool = False
 
     @property
@@ -157,10 +159,12 @@ def scripts_and_clients_gone(arena: Arena, pick: random.Random) -> None:
 
 
 def notifications_lost(arena: Arena, pick: random.Random) -> None:
-    """Redis says nothing of keys whose time is over."""
-    with suppress(RedisError):
-        arena.redis.master.client.config_set("notify-keyspace-events", "")
-    time.sleep(LASTS_SECONDS)
+    """Redis says nothing of keys whose time is over, also if it starts anew, or a keeper switches that on again."""
+    until_s = time.monotonic() + LASTS_SECONDS
+    while time.monotonic() < until_s:
+        with suppress(RedisError):
+            arena.redis.master.client.config_set("notify-keyspace-events", "")
+        time.sleep(EACH_SECONDS)
     with suppress(RedisError):
         arena.redis.master.client.config_set("notify-keyspace-events", "Ex")
 
@@ -289,8 +293,8 @@ def _stopped(how: Callable[[signal.Signals], None]) -> Iterator[None]:
 
 REDIS = partial(Fault, target="redis")
 LOSING = partial(Fault, target="redis", loses=True)
-POSTGRES = partial(Fault, target="postgres")
-KEEPER = partial(Fault, target="keeper")
+POSTGRES = partial(Fault, target="postgres", keeps_back=True)
+KEEPER = partial(Fault, target="keeper", keeps_back=True)
 API = partial(Fault, target="api")
 
 FAULTS: dict[str, Fault] = {

@@ -18,10 +18,12 @@ from pathlib import Path
 from tests.chaos import judge
 from tests.chaos.arena import Arena
 from tests.chaos.faults import FAULTS
-from tests.chaos.plan import Blow, Episode, plan
+from tests.chaos.plan import EPISODES, Blow, Episode, plan
 
 KEPT = Path("build/chaos")
 """Where a run that failed leaves its seed, history, AOF, ledger and logs."""
+
+MOST_STRANGE = 20
 
 LOAD_SECONDS = 1.5
 """Of trade before the blows of each episode; half of it after they are over."""
@@ -44,7 +46,7 @@ class Result:
         self.runs += other.runs
         self.episodes += other.episodes
         self.faults += other.faults
-        self.operations += other.operations
+        self.operations.update(other.operations)
         self.recoveries += other.recoveries
         self.violations += other.violations
 
@@ -66,7 +68,7 @@ def run(seed: int, names: list[str], episodes: int) -> Result:
                     break
             wrong, judged = judge.history(arena)
             result.violations += wrong
-            result.operations += judged
+            result.operations.update(judged)
         except Exception:
             result.violations.append(f"the run of seed {seed} came to no end: {traceback.format_exc()}")
         _count(arena, result)
@@ -80,13 +82,14 @@ def go_through(arena: Arena, episode: Episode, result: Result) -> None:
     """Trade, strike, trade on until it works again and some time after, then judge."""
     arena.open()
     time.sleep(LOAD_SECONDS)
-    from_ms = arena.history.clock.now_ms()
-    failures = strike(arena, episode)
+    struck_ms, failures = strike(arena, episode)
     over_s = time.monotonic()
     arena.wait_until_ready(may_fork=any(FAULTS[blow.fault].may_fork for blow in episode))
     result.recoveries.append((time.monotonic() - over_s, tuple(blow.fault for blow in episode)))
-    if any(FAULTS[blow.fault].loses for blow in episode):
-        arena.note_loss(from_ms)
+    losing = [struck_ms[blow.fault] for blow in episode if FAULTS[blow.fault].loses]
+    kept_back = [struck_ms[blow.fault] for blow in episode if FAULTS[blow.fault].keeps_back]
+    if losing:
+        arena.note_loss(min(losing + kept_back))
     time.sleep(LOAD_SECONDS / 2)
     arena.close()
     result.episodes += 1
@@ -94,12 +97,17 @@ def go_through(arena: Arena, episode: Episode, result: Result) -> None:
     result.violations += [*failures, *judge.books(arena)]
 
 
-def strike(arena: Arena, episode: Episode) -> list[str]:
-    """Let all blows fall, and wait until each is over. Returns: those that could not be dealt."""
+def strike(arena: Arena, episode: Episode) -> tuple[dict[str, float], list[str]]:
+    """Let all blows fall, and wait until each is over.
+
+    Returns: when each fell, by the buyers' clock; and what could not be dealt.
+    """
+    struck_ms: dict[str, float] = {}
     failures: list[str] = []
 
     def deal(blow: Blow) -> None:
         time.sleep(blow.after_s)
+        struck_ms[blow.fault] = arena.history.clock.now_ms()
         try:
             FAULTS[blow.fault].strike(arena, random.Random(blow.seed))
         except Exception:
@@ -107,7 +115,7 @@ def strike(arena: Arena, episode: Episode) -> list[str]:
 
     for blow in [arena.hands.submit(deal, blow) for blow in episode]:
         blow.result()
-    return failures
+    return struck_ms, failures
 
 
 def _count(arena: Arena, result: Result) -> None:
@@ -116,7 +124,9 @@ def _count(arena: Arena, result: Result) -> None:
     for (operation, outcome), count in arena.history.counts.items():
         result.operations[f"{operation} {outcome}"] += count
     result.operations["forks that a person decided"] += arena.forks_decided
-    result.operations["answers that were 5xx but not 503"] += len(arena.history.strange)
+    result.violations += [f"an answer that should not be: {answer}" for answer in arena.history.strange[:MOST_STRANGE]]
+    if result.episodes >= EPISODES and not arena.history.codes["lines_unavailable"]:
+        result.violations.append("nobody was refused for want of stock: this run says nothing of what is scarce")
 
 
 def _keep(arena: Arena, seed: int, names: list[str], episodes: int, result: Result) -> None:
@@ -162,7 +172,7 @@ def main() -> None:
     parser.add_argument(
         "--time", type=float, default=0, help="seconds: go on with the next seeds until then; 0: one seed"
     )
-    parser.add_argument("--episodes", type=int, default=8)
+    parser.add_argument("--episodes", type=int, default=EPISODES)
     parser.add_argument("--fault", action="append", choices=FAULTS, help="only these")
     chosen = parser.parse_args()
     # What was started ends with the run, also when somebody ends that.
