@@ -9,10 +9,10 @@ BENCH_READY := $(VENV)/ready-for-bench
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint load bench chaos fuzz lock clean
+.PHONY: help setup run test lint load bench chaos fuzz mutants lock clean
 
 help:  ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## install everything into .venv
 
@@ -44,11 +44,10 @@ $(BENCH_READY): $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	touch $(BENCH_READY)
 
-chaos: $(READY)  ## faults under load, one after the other; SEED decides the order, TIME (s) how long
+chaos: $(READY)  ## faults under load; SEED is a plan, and with TIME (s) the seeds after it follow: docs/reliability.md
 	$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(if $(TIME),--time $(TIME))
 
-fuzz: $(READY)  ## what nobody should send, to a private service; SEED decides what, TIME (s) how long
-	$(BIN)/python -m tests.fuzz.run $(if $(SEED),--seed $(SEED)) $(if $(TIME),--time $(TIME))
+.PHONY: help setup run test lint load bench chaos fuzz mutants lock clean
 
 lock:  ## write constraints.txt anew from what is current
 	rm -rf $(VENV)

@@ -63,7 +63,7 @@ for sku, quantity in string.gmatch(record[3], '([^ =]+)=(%d+)') do
   if KEYS[at] ~= prefix .. 'sku:' .. sku or KEYS[at + 1] ~= prefix .. 'buyers:' .. sku then return {'wrong_keys'} end
   local counters = redis.call('HMGET', KEYS[at], 'available', 'reserved', 'allocated', 'next_release_ms', 'limit_per_customer')
   local from = live and 'reserved' or 'available'
-  local held = tonumber((live and counters[2] or counters[1]) or 0)
+  local held = tonumber(counters[live and 2 or 1] or 0)
   if live and held < tonumber(quantity) then return {'inconsistent', sku} end
   if held < tonumber(quantity) then
     missing[#missing + 1] = sku .. '=' .. quantity .. '/' .. string.format('%d', held)

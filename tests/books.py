@@ -27,7 +27,10 @@ def dump(redis: Any) -> dict[str, Any]:
         "zset": lambda key: redis.zrange(key, 0, -1, withscores=True),
         "stream": redis.xrange,
     }
-    return {key: (read[redis.type(key)](key), redis.pttl(key) > 0) for key in redis.keys("*")}
+    kinds = {key: redis.type(key) for key in redis.keys("*")}
+    # A lease may end while this looks.
+    found = {key: (read[kind](key), redis.pttl(key) > 0) for key, kind in kinds.items() if kind in read}
+    return {key: (value, is_forgotten) for key, (value, is_forgotten) in found.items() if value}
 
 
 def counters(store: Store, sku: str) -> Counters:

@@ -5,13 +5,16 @@ A row without an end must change nothing at all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import EllipsisType
 from typing import Any
 from unittest.mock import ANY
 
 from engine.engine import Engine
+from engine.fold import ENDED
 from engine.keys import Keys
 from engine.scripts import sources
 from engine.store import Store
@@ -21,6 +24,7 @@ from tests.books import Counters
 KEYS = Keys()
 SOURCES = dict(sources())
 CART = KEYS.cart("c1")
+WHO = ("actor", "request_id", "reservation_id", "user", "payment_id", "reason", "deadline_ms")
 DAY_MS = 86_400_000
 FAR_MS = 4_000_000_000_000
 
@@ -70,7 +74,9 @@ def run(engine: Engine, row: Row) -> None:
             step(store)
     before = books.dump(store.redis)
     earlier = len(books.events(store))
+    from_ms = clock_ms(store, row.call)
     reply = perform(store, row.call)
+    to_ms = max(from_ms, server_ms(store))
     if row.reply[-1] is ...:
         assert reply[: len(row.reply) - 1] == row.reply[:-1]
     else:
@@ -86,9 +92,67 @@ def run(engine: Engine, row: Row) -> None:
         assert {name: store.redis.hget(key, name) for name in fields} == fields
     happened = store.redis.xrange(KEYS.ledger)[earlier:]
     assert tuple(told(event) for _, event in happened) == row.end.events
+    for _, event in happened:
+        assert from_ms <= int(event["at_ms"]) <= to_ms
+        assert store.redis.hget(KEYS.meta, "clock_ms") == event["at_ms"]
+        assert {name: event[name] for name in WHO} == by_whom(store, row.call, event)
     after = books.dump(store.redis)
     assert {key: after.get(key) for key in row.end.holds} == row.end.holds
+    assert list(kept_wrongly(store, after)) == []
     books.assert_right(engine)
+
+
+def server_ms(store: Store) -> int:
+    seconds, microseconds = store.redis.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+def clock_ms(store: Store, call: Call) -> int:
+    """The time that a call made now takes: never one before that of an event."""
+    known = int(store.redis.hget(KEYS.meta, "clock_ms") or 0)
+    in_the_ledger = int(arguments_of(call)["clock_ms"]) if call.script == "open" else 0
+    return max(server_ms(store), known, in_the_ledger)
+
+
+def arguments_of(call: Call) -> dict[str, str]:
+    """Those that the header of the script names once."""
+    named = re.findall(r"ARGV\[(\d+)\] (\w+)", SOURCES[call.script])
+    return {name: str(call.arguments[int(at) - 1]) for at, name in named if int(at) <= len(call.arguments)}
+
+
+def by_whom(store: Store, call: Call, event: dict[str, str]) -> dict[str, str]:
+    """What the event of a call must say of who did what to which reservation, and why."""
+    given = arguments_of(call)
+    replaced = (call.script, event["op"]) == ("reserve", "release")
+    reservation_id = given["replaces"] if replaced else given.get("id", "")
+    record = store.redis.hgetall(KEYS.reservation(reservation_id))
+    of_an_order = event["op"] in ("cancel", "fulfil")
+    reason = given.get("reason", "")
+    if call.script == "configure" and not given["lever"]:
+        reason = ", ".join(f"{name}={value}" for name, value in json.loads(event["detail"] or "[]"))
+    return {
+        "actor": given["actor"],
+        "request_id": given.get("request_id", ""),
+        "reservation_id": reservation_id,
+        "user": record.get("user", ""),
+        "payment_id": record["payment_id"] if of_an_order else given.get("payment_id", ""),
+        "deadline_ms": record["deadline_ms"] if event["op"] in ("reserve", "extend") else "",
+        "reason": "replaced" if replaced else "already_committed" if call.script == "refund" else reason,
+    }
+
+
+def kept_wrongly(store: Store, after: Mapping[str, tuple[Any, bool]]) -> Iterator[str]:
+    """Keys that are forgotten some day, or not, other than their state asks for."""
+    for key, (value, is_forgotten) in after.items():
+        _, _, name = key.rpartition(":")
+        if key == KEYS.reservation(name) and is_forgotten != (value["state"] in ENDED):
+            yield f"{name} is {value['state']}"
+        if key == KEYS.lease(name) and (after[KEYS.reservation(name)][0]["state"], value) != ("reserved", "1"):
+            yield f"{name} has a lease"
+        if key == KEYS.sku(name) and ("next_release_ms" in value) != (int(value["reserved"]) > 0):
+            yield f"{name} has a next release, or lacks it"
+        if key == KEYS.cart(name.strip("{}")) and not is_forgotten:
+            yield f"cart {name} is kept for good"
 
 
 def told(event: dict[str, str]) -> tuple[str, ...]:

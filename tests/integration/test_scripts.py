@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.engine import Engine
-from tests import books, script_rows
+from tests import books, edge_rows, script_rows
 from tests.script_rows import KEYS, ROWS, SOURCES, Call, Row, Step, perform, run
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ WORDS = {
 A_CART = (script_rows.put(KEYS.cart("r1"), "created_ms", 1),)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [*ROWS, *edge_rows.ROWS], ids=lambda row: row.name)
 def test_a_script_answers_and_ends_as_its_row_says(engine: Engine, row: Row) -> None:
     run(engine, row)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.fold import Fold
 from engine.values import Event, Line
 
@@ -49,3 +51,41 @@ def test_what_operators_have_set_stays_until_that_very_thing_is_set_again() -> N
     ):
         fold.apply(Event(1, seq, seq, op, "ops", "", "", (), 0, "", reason, "", detail, ""))
         assert fold.selling == expected
+
+
+def test_the_clock_of_the_fold_is_never_set_back() -> None:
+    fold = Fold()
+    for seq, at_ms in enumerate([7, 5], start=1):
+        fold.apply(Event(1, seq, at_ms, "pause", "ops", "", "", (), 0, "", "", "", "", ""))
+    assert fold.clock_ms == 7
+
+
+def test_what_ended_before_is_forgotten_and_what_ended_then_or_lives_is_kept() -> None:
+    fold = Fold(
+        records={name: {"state": "expired"} for name in ("r1", "r2")} | {"r3": {"state": "reserved"}},
+        checkouts={"c1": "r1"},
+        ended_ms={"r1": 1, "r2": 2},
+    )
+    fold.forget(2)
+    assert (list(fold.records), fold.ended_ms, fold.checkouts) == (["r2", "r3"], {"r2": 2}, {})
+
+
+def test_events_of_the_first_version_count_for_the_limit_that_there_was() -> None:
+    """They don't say which of their SKUs have one."""
+    sku = {"available": "5", "reserved": "0", "allocated": "0", "on_hand": "5", "limit_per_customer": "3"}
+    fold = Fold(skus={"a": dict(sku)})
+    counts = []
+    for seq, (op, detail) in enumerate(
+        [("reserve", ""), ("commit", ""), ("cancel", "cancelled"), ("reserve", ""), ("expire", ""), ("commit", "late")],
+        start=1,
+    ):
+        fold.apply(replace(event(seq, op, seq, detail=detail, payment_id="p1"), counted=None))
+        counts.append(fold.buyers["a"].get("ann", "0"))
+    assert counts == ["1", "1", "0", "1", "0", "1"]
+
+
+def test_what_was_read_later_than_an_event_is_not_touched_by_it() -> None:
+    sku = {"available": "5", "reserved": "0", "allocated": "0", "on_hand": "5"}
+    fold = Fold(skus={"a": dict(sku)}, as_of={("sku", "a"): 4})
+    fold.apply_all([event(4, "restock", 1), event(5, "restock", 2)])
+    assert fold.skus["a"] == sku | {"available": "6", "on_hand": "6"}
