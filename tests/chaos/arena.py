@@ -23,13 +23,15 @@ from engine.errors import StoreUnavailable
 from engine.invariants.history import Loss, Skew, written
 from engine.store import client
 from engine.values import Operation, Origin
-from tests.chaos.buyers import SCARCE, SKUS, History, Shop
+from tests.chaos.buyers import SCARCE, SKUS, Shop
+from tests.chaos.heard import History
 from tests.chaos.link import Link
 from tests.chaos.stores import Postgres, RedisPair
 from tests.command.service import ROOT, Process, Service, environment, family, part, workers
 from tests.waiting import wait_until
 
 PLENTY, LITTLE = 1_000_000, 25
+LIMITED = SKUS[::3]
 SHOPS = 5
 SOON_SECONDS = 60.0
 
@@ -105,6 +107,7 @@ class Arena:
             shop.open.set()
         for shop in self.shops:
             shop.join(SOON_SECONDS)
+        self.probe.hang_up()
 
     def wait_until_ready(self, *, may_fork: bool = False) -> None:
         """Until the service says so, and a buyer could pay. A fork, where there may be one, is decided for the ledger."""
@@ -211,12 +214,17 @@ class Arena:
 
     def _stock(self) -> None:
         for sku in SKUS:
-            self.engine.stock.configure(sku, on_hand(sku), {}, Origin("chaos"), Operation())
+            self.engine.stock.configure(sku, on_hand(sku), limit(sku), Origin("chaos"), Operation())
 
 
 def on_hand(sku: str) -> int:
     """What every SKU has, from the beginning to the end."""
     return LITTLE if sku in SCARCE else PLENTY
+
+
+def limit(sku: str) -> dict[str, str]:
+    """Some SKUs have one, so that Redis counts what each buyer has. It is more than anybody ever asks for."""
+    return {"limit_per_customer": "10"} if sku in LIMITED else {}
 
 
 def send(processes: Iterable[Process], how: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""Buyers who check out, pay, ask for more time, walk away or let the time run out; each call goes into the history."""
+"""Buyers who check out, pay (late, or twice), ask for more time, walk away, let the time run out, or meddle; each call is kept."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import json
 import random
 import threading
 import time
-from collections import Counter
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from engine.invariants.history import Call, Outcome, RefusedLine
+from tests.chaos.heard import History
 
 SKUS = [f"chaos-{number:02}" for number in range(40)]
 SCARCE = SKUS[:4]
@@ -27,39 +28,12 @@ PAYS_FOR_SCARCE = 0.02
 SAYS_IT_AGAIN = 0.1
 """Of the calls that have a clear answer, how many are made again all the same."""
 
+MEDDLES, PAYS_ONCE_MORE = 0.03, 0.05
+SHORT_SECONDS = 7
+PAYS_LATE, LATE_SECONDS = 0.2, 0.3
+"""Of those who let a short time run out, how many pay so long after it."""
+
 PAUSE_SECONDS = 0.02
-
-
-@dataclass
-class Clock:
-    """Unix ms, as Redis's clock is meant to be. It never falls, unless somebody sets `offset_ms` lower."""
-
-    offset_ms: float = 0.0
-    _base_ms: float = field(default_factory=lambda: time.time() * 1000 - time.monotonic() * 1000)
-
-    def now_ms(self) -> float:
-        return self._base_ms + time.monotonic() * 1000 + self.offset_ms
-
-
-@dataclass
-class History:
-    """Of all buyers of a run. `counts` is operation and outcome, `codes` what was refused."""
-
-    clock: Clock = field(default_factory=Clock)
-    calls: list[Call] = field(default_factory=list)
-    counts: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
-    codes: Counter[str] = field(default_factory=Counter)
-    strange: list[str] = field(default_factory=list)
-    """Answers that no API should give, whatever happens to its parts."""
-
-    def add(self, call: Call) -> None:
-        self.calls.append(call)
-        self.counts[call.operation, call.outcome] += 1
-        self.codes[call.code] += bool(call.code)
-
-    @property
-    def unknown(self) -> int:
-        return sum(count for (_, outcome), count in self.counts.items() if outcome is Outcome.UNKNOWN)
 
 
 @dataclass(frozen=True)
@@ -98,6 +72,7 @@ class Shop(threading.Thread):
         self._connection: http.client.HTTPConnection | None = None
         self._turn = 0
         self._unclear: list[Again] = []
+        self._late: deque[tuple[float, Held]] = deque()
         self.open = threading.Event()
         self.idle = threading.Event()
         self.closed = threading.Event()
@@ -115,8 +90,12 @@ class Shop(threading.Thread):
             except Unclear:
                 time.sleep(PAUSE_SECONDS)
         self.idle.set()
+        self.hang_up()
+
+    def hang_up(self) -> None:
         if self._connection:
             self._connection.close()
+            self._connection = None
 
     def settle(self) -> bool:
         """While closed: clear up what is unclear. Returns: whether nothing is left."""
@@ -164,10 +143,26 @@ class Shop(threading.Thread):
             scarce = any(sku in SCARCE for sku, _ in one.basket.lines)
             if chance < (PAYS_FOR_SCARCE if scarce else PAYS):
                 self._certainly(partial(self._pay, one))
+                if self._pick.random() < PAYS_ONCE_MORE:
+                    self._certainly(partial(self._pay, one, f"again-{one.id}"))
             elif chance < PAYS + WALKS_AWAY:
                 self._certainly(partial(self._release, one))
             elif chance < PAYS + WALKS_AWAY + ASKS_FOR_MORE:
                 self._certainly(partial(self._extend, one, self._pick.randint(3, 20)))
+            elif one.basket.hold_seconds < SHORT_SECONDS and self._pick.random() < PAYS_LATE:
+                self._late.append((time.monotonic() + one.basket.hold_seconds + LATE_SECONDS, one))
+            if self._pick.random() < MEDDLES:
+                self._meddle(one)
+        self._pay_late()
+
+    def _pay_late(self) -> None:
+        """Pay for the holds whose time has run out by now. They stand in the order in which they were made."""
+        while self._late and self._late[0][0] < time.monotonic():
+            self._certainly(partial(self._pay, self._late.popleft()[1]))
+
+    def _meddle(self, one: Held) -> None:
+        stranger = Held(one.id, replace(one.basket, user=f"not-{one.basket.user}"))
+        self._certainly(self._pick.choice((partial(self._release, stranger), partial(self._extend, stranger, 10))))
 
     def _basket(self, number: int) -> Basket:
         scarce = self._pick.random() < 0.3
@@ -206,8 +201,8 @@ class Shop(threading.Thread):
             baskets[:] = unclear
             raise Unclear
 
-    def _pay(self, held: Held) -> None:
-        payment_id = f"pay-{held.id}"
+    def _pay(self, held: Held, payment_id: str = "") -> None:
+        payment_id = payment_id or f"pay-{held.id}"
         call = self._began("commit", held.basket, payment_id, held.id)
         answer = self._asked(call, "POST", f"/v1/reservations/{held.id}/commit", {"payment_id": payment_id}, "payments")
         if "order" in answer:
@@ -216,7 +211,7 @@ class Shop(threading.Thread):
             self._refused(call, self._history.clock.now_ms(), answer)
 
     def _release(self, held: Held) -> None:
-        call = self._began("release", held.basket, f"leave-{held.id}", held.id)
+        call = self._began("release", held.basket, f"leave-{held.basket.user}-{held.id}", held.id)
         answer = self._asked(call, "DELETE", f"/v1/reservations/{held.id}", None, "storefront", held.basket.user)
         if "state" in answer:
             self._ended(call, self._history.clock.now_ms())
@@ -224,7 +219,7 @@ class Shop(threading.Thread):
             self._refused(call, self._history.clock.now_ms(), answer)
 
     def _extend(self, held: Held, seconds: int) -> None:
-        key = f"more-{held.id}"
+        key = f"more-{held.basket.user}-{held.id}"
         call = self._began("extend", held.basket, key, held.id)
         path, body = f"/v1/reservations/{held.id}/extend", {"hold_seconds": seconds}
         answer = self._asked(call, "POST", path, body, "storefront", held.basket.user, key)
@@ -283,9 +278,7 @@ class Shop(threading.Thread):
                 raise Unclear
             return document
         except (OSError, http.client.HTTPException, ValueError) as error:
-            if self._connection:
-                self._connection.close()
-                self._connection = None
+            self.hang_up()
             raise Unclear from error
 
     def _note(self, problem: dict[str, Any]) -> None:

@@ -110,6 +110,20 @@ def lagging_replica_promoted(arena: Arena, pick: random.Random) -> None:
     arena.redis.promote()
 
 
+def two_masters(arena: Arena, pick: random.Random) -> None:
+    """A replica takes the master's place, but the master lives on, and about half of its clients don't notice for some seconds."""
+    replica = arena.redis.replicate()
+    replica.client.replicaof("NO", "ONE")
+    former = arena.redis.promote()
+    try:
+        for client in former.client.client_list(_type="normal"):
+            if pick.random() < 0.5:
+                former.client.client_kill_filter(_id=client["id"])
+        time.sleep(LASTS_SECONDS)
+    finally:
+        former.kill()
+
+
 def maxmemory_reached(arena: Arena, pick: random.Random) -> None:
     """Redis is full, and is given more later."""
     redis = arena.redis.master.client
@@ -301,7 +315,7 @@ FAULTS: dict[str, Fault] = {
     fault.name: fault
     for fault in (
         *map(REDIS, (redis_killed, redis_stopped, maxmemory_reached, redis_disk_full)),
-        *map(LOSING, (aof_tail_cut, redis_data_gone, flushall, lagging_replica_promoted)),
+        *map(LOSING, (aof_tail_cut, redis_data_gone, flushall, lagging_replica_promoted, two_masters)),
         LOSING(aof_byte_flipped, may_fork=True),
         *(Fault(clock, "clock") for clock in (clock_forward, clock_back)),
         *(Fault(subtle, "redis's clients") for subtle in (scripts_and_clients_gone, notifications_lost)),

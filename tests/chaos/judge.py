@@ -68,4 +68,10 @@ def history(arena: Arena) -> tuple[list[str], Counter[str]]:
             "SKUs for which that is undecided": len(explanation.undecided),
         }
     )
-    return [str(violation) for violation in (*found, *explanation.violations)], judged
+    return [*map(str, (*found, *explanation.violations)), *strange(arena)], judged
+
+
+def strange(arena: Arena) -> Iterator[str]:
+    """A part that is broken is a 503; any other 5xx says that somebody has not thought of it."""
+    if answers := arena.history.strange:
+        yield f"{len(answers)} answers were 5xx, but not 503; the first at {answers[0]}"

@@ -132,13 +132,14 @@ class RedisPair:
         self.replica = replica
         return replica
 
-    def promote(self) -> None:
-        """The replica becomes the master, as it is."""
+    def promote(self) -> Server:
+        """The replica becomes the master, as it is. Returns: who was it before, and isn't looked after any more."""
         assert self.replica is not None
         self._use(self.replica)
-        self.master, self.replica = self.replica, None
+        before, self.master, self.replica = self.master, self.replica, None
         # Somebody may have moved the clock since the replica was made.
         self.move_clock(self.offset_s)
+        return before
 
     def start_empty(self) -> None:
         """A new machine with nothing on it."""

@@ -59,6 +59,13 @@ def test_the_judge_misses_a_paid_order_and_a_hold(arena: Arena) -> None:
     assert any("B" * 22 in violation for violation in found)
 
 
+def test_an_answer_that_no_api_should_give_is_a_violation(arena: Arena) -> None:
+    arena.history.strange.append("12: {'status': 500, 'code': 'internal_error'}")
+    found, _ = judge.history(arena)
+    arena.history.strange.clear()
+    assert found == ["1 answers were 5xx, but not 503; the first at 12: {'status': 500, 'code': 'internal_error'}"]
+
+
 def test_what_is_needed_to_find_out_is_kept(arena: Arena, tmp_path: Path) -> None:
     arena.keep(tmp_path / "kept")
     with (tmp_path / "kept" / "history.jsonl").open() as lines:
