@@ -37,9 +37,9 @@ def test_nothing_that_was_promised_is_lost_to_faults_under_load(arena: Arena) ->
 
 
 def test_the_judge_misses_a_unit(arena: Arena) -> None:
-    arena.engine.stock.adjust(SKUS[0], -1, Origin("thief"), "taken", Operation())
+    arena.engine.stock.adjust(SKUS[-1], -1, Origin("thief"), "taken", Operation())
     assert [problem.partition(":")[0] for problem in judge.books(arena)] == ["conservation"]
-    arena.engine.stock.adjust(SKUS[0], 1, Origin("thief"), "given back", Operation())
+    arena.engine.stock.adjust(SKUS[-1], 1, Origin("thief"), "given back", Operation())
     assert list(judge.books(arena)) == []
 
 
