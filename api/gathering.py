@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import select
 import socket
 import time
 from collections.abc import Iterable
@@ -19,13 +20,27 @@ REQUEST_SECONDS = 20.0
 MOST_GATHERED_BYTES = 128 * 1024
 """Of a request that has no thread yet. All bodies but large batches fit in beside their head."""
 
+RECEIVED_BYTES = 65_536
+
 ONLY_ONCE = {b"authorization", b"idempotency-key", b"stockade-signature", b"stockade-user"}
 """Headers that say who asks and what for. gunicorn would make one of two, with a comma, and a proxy may have looked at the other."""
 
 BARE_NEWLINE = re.compile(rb"(?<!\r)\n")
 
-LARGE = b"/docs/"
-"""Paths whose answers are larger than what the kernel takes off our hands at once, and are for anybody."""
+SMALL = (b"/v1/", b"/healthz", b"/readyz", b"/metrics", b"/openapi.json", b"/console")
+"""Paths whose answers the kernel takes off our hands at once, or that aren't for anybody.
+
+Not those of the large ones: these could be written in other ways, as `/%64ocs/` or `http://host/docs/`.
+"""
+
+ANSWERED_ALWAYS = {"/healthz": "/healthz", "/metrics": "/metrics/counts"}
+"""Paths that are answered however busy a worker is, and what is answered there: nothing that waits for Redis.
+
+A balancer that takes out a node for being busy gives its load to the others, and they are next. And who watches must see it.
+"""
+
+MOST_DIGITS = 15
+"""Of a length that is looked at. It could have zeros in front, as many as it likes."""
 
 
 class Coming:
@@ -68,7 +83,8 @@ class Coming:
             name = given.lower()
             if name == b"content-length":
                 # gunicorn refuses what is no number.
-                length = int(value) if value.isdigit() and len(value) < 16 else 0
+                length = int(value) if value.isdigit() and len(value) <= MOST_DIGITS else 0
+                self.streams = self.streams or len(value) > MOST_DIGITS
             elif name in (b"transfer-encoding", b"expect"):
                 self.streams = True
             elif name in ONLY_ONCE:
@@ -78,7 +94,7 @@ class Coming:
         if BARE_NEWLINE.search(self.data, 0, head_bytes):
             self.flaw = "A line of the head ends without CR."
         self._wanted_bytes = head_bytes + length
-        self.streams = self.streams or self._wanted_bytes > MOST_GATHERED_BYTES or path.startswith(LARGE)
+        self.streams = self.streams or self._wanted_bytes > MOST_GATHERED_BYTES or not path.startswith(SMALL)
 
 
 class PatientSocket(socket.socket):
@@ -106,6 +122,12 @@ class PatientSocket(socket.socket):
             super().sendall(data, flags)
         except TimeoutError as error:
             raise too_slow() from error
+
+    def has_room(self) -> bool:
+        """Whether the client has taken enough of earlier answers for the kernel to take another."""
+        poll = select.poll()
+        poll.register(self, select.POLLOUT)
+        return bool(poll.poll(0))
 
     def _limit(self) -> None:
         if self.gettimeout():

@@ -19,7 +19,7 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api import problems
-from api.gathering import SILENCE_SECONDS, Coming, PatientSocket
+from api.gathering import ANSWERED_ALWAYS, RECEIVED_BYTES, SILENCE_SECONDS, Coming, PatientSocket
 from api.incoming import REQUEST_ID, is_spoiled
 from api.places import ABSENT, Places
 from engine.config import from_environment
@@ -36,19 +36,12 @@ STAND_BACK_SECONDS = 0.001
 PATIENT = 4
 """Threads for requests that can't be gathered: in chunks, very large, or with an answer that is. Their clients may be slow."""
 
-RECEIVED_BYTES = 65_536
-
 REFUSERS = 2
 """Threads that refuse. They get through many more requests than those that serve."""
 
-ANSWERED_ALWAYS = {"/healthz": "/healthz", "/metrics": "/metrics/counts"}
-"""Paths that are answered however busy a worker is, and what is answered there: nothing that waits for Redis.
-
-A balancer that takes out a node for being busy gives its load to the others, and they are next. And who watches must see it.
-"""
-
 TOO_MANY = "Too many requests are waiting. Nothing was changed; repeat after Retry-After."
 
+Ready = Callable[[TConn, socket.socket], None]
 log = structlog.get_logger()
 
 
@@ -165,7 +158,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return True
 
     def enqueue_req(self, connection: TConn) -> None:
-        """Give a request to a thread: to one that refuses, if those that serve are too far behind."""
+        """Give a request to a thread: to one that refuses, if those that serve are too far behind.
+
+        Not while its client hasn't taken earlier answers: the thread would wait for it.
+        """
+        if not connection.sock.has_room():
+            connection.timeout = time.monotonic() + SILENCE_SECONDS
+            self._watch(connection, self.pending_conns, self._go_on, selectors.EVENT_WRITE)
+            return
         connection.init()
         connection.parser.unreader.unread(connection.coming.data)
         streams = connection.coming.streams
@@ -175,6 +175,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         pool = self._refusers if connection.refused else self._patient if streams else self.tpool
         future = pool.submit(self.handle, connection)
         future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, connection, done))
+
+    def _go_on(self, connection: TConn, _client: socket.socket) -> None:
+        self._unwatch(connection)
+        self.enqueue_req(connection)
 
     def _behind(self, streams: bool) -> bool:
         """Whether the request that waits longest has waited too long: then one that comes now would, too."""
@@ -260,8 +264,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def _end(self, connection: TConn) -> None:
         """Say that nothing more will come, and close when the client has done so.
 
-        A client that still sends might lose the answer otherwise (RFC 9112, 9.6). gunicorn does the same, but lets the
-        whole worker wait for it.
+        Or a client that still sends might lose the answer (RFC 9112, 9.6). gunicorn lets the whole worker wait for it.
         """
         try:
             connection.sock.shutdown(socket.SHUT_WR)
@@ -275,7 +278,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def _discard(self, connection: TConn, client: socket.socket) -> None:
         """Read what an ended connection still brings. It is closed when its time is over, however much there is."""
         try:
-            if client.recv(65_536):
+            if client.recv(RECEIVED_BYTES):
                 return
         except OSError:
             pass
@@ -284,16 +287,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         connection.close()
 
     def _watch(
-        self, connection: TConn, among: deque[TConn] | set[TConn], readable: Callable[[TConn, socket.socket], None]
+        self, connection: TConn, among: deque[TConn] | set[TConn], ready: Ready, event: int = selectors.EVENT_READ
     ) -> None:
-        """Call `readable` when there is something to read. `among` is where those out of time are looked for."""
+        """Call `ready` at the event. `among` is where those out of time are looked for."""
         connection.sock.setblocking(False)
         connection.among = among
-        if isinstance(among, set):
-            among.add(connection)
-        else:
-            among.append(connection)
-        self.poller.register(connection.sock, selectors.EVENT_READ, partial(readable, connection))
+        (among.add if isinstance(among, set) else among.append)(connection)
+        self.poller.register(connection.sock, event, partial(ready, connection))
 
     def _unwatch(self, connection: TConn) -> None:
         self.poller.unregister(connection.sock)

@@ -29,7 +29,11 @@ def test_what_comes_behind_a_request_is_kept_with_it() -> None:
         HEAD + b"transfer-encoding: CHUNKED\r\n\r\n",
         HEAD + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n",
         HEAD + b"Content-Length: %d\r\n\r\n" % MOST_GATHERED_BYTES,
+        HEAD + b"Content-Length: 0000000000000003\r\n\r\n",
+        HEAD + b"Content-Length: 9999999999999999\r\n\r\n",
         b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\n\r\n",
+        b"GET /%64ocs/swagger-ui-bundle.js HTTP/1.1\r\n\r\n",
+        b"GET http://x/docs/swagger-ui-bundle.js HTTP/1.1\r\n\r\n",
     ],
 )
 def test_what_can_not_be_gathered_is_for_those_who_have_patience(head: bytes) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tests.chaos.faults import FAULTS
 
-EPISODES = 8
+EPISODES = 6
 FAULTS_EACH = 2.25
 """On average. Some episodes have one, some three."""
 

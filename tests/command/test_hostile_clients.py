@@ -33,7 +33,13 @@ SLOWLY: dict[str, tuple[bytes, bytes]] = {
         b"y",
     ),
     "the next request": (b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /h", b"e"),
+    "a body with a long length": (
+        b"POST /v1/carts HTTP/1.1\r\nHost: x\r\n" + JSON + b"Content-Length: 0000000000005000\r\n\r\n",
+        b"y",
+    ),
     "an answer": (b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n", b""),
+    "many answers": (b"GET /console/console.css HTTP/1.1\r\nHost: x\r\n\r\n" * 800, b""),
+    "an answer by another name": (b"GET /%64ocs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n", b""),
 }
 """What is sent at once, and what every tenth of a second after it."""
 
