@@ -7,8 +7,8 @@ from typing import Any
 
 from engine.invariants.history import Call, Outcome, RefusedLine
 from engine.invariants.told import Bounds
-from engine.values import Event, Line
-from loadtests.ledger import milliseconds
+from engine.values import Event
+from loadtests.ledger import event_of, lines_of
 from loadtests.records import Payment, Records
 
 OUTCOMES = {"committed": Outcome.OK}
@@ -19,29 +19,13 @@ def events(documents: Iterable[Mapping[str, Any]], prefix: str) -> Iterator[Even
     """The events of GET /v1/audit that touch SKUs with the prefix, and the other events of their reservations."""
     reservations: set[str] = set()
     for document in documents:
-        lines = tuple(
-            Line(each["sku"], each["quantity"]) for each in document["lines"] if each["sku"].startswith(prefix)
-        )
+        lines = lines_of(document, prefix)
         reservation_id = document["reservation_id"]
         if not lines and reservation_id not in reservations:
             continue
         if reservation_id:
             reservations.add(reservation_id)
-        yield Event(
-            epoch=document.get("epoch", 0),
-            seq=document.get("seq", 0),
-            at_ms=milliseconds(document["at"]),
-            op=document["op"],
-            actor=document.get("actor", ""),
-            user=document["user"],
-            reservation_id=reservation_id,
-            lines=lines,
-            deadline_ms=0,
-            payment_id=document["payment_id"],
-            reason=document.get("reason", ""),
-            request_id="",
-            detail="",
-        )
+        yield event_of(document, lines)
 
 
 def calls(records: Records) -> Iterator[Call]:

@@ -112,13 +112,19 @@ def fold(events: Iterable[Mapping[str, Any]], prefix: str) -> Fold:
     """Play the events that touch SKUs with the prefix, and the other events of their reservations."""
     result = Fold()
     for event in events:
-        lines: Counter[str] = Counter()
-        for line in event["lines"]:
-            if line["sku"].startswith(prefix):
-                lines[line["sku"]] += line["quantity"]
+        lines = lines_of(event, prefix)
         if lines or event["reservation_id"] in result.holds:
             result.apply(event_of(event, {} if event["op"] == "refund_required" else lines))
     return result
+
+
+def lines_of(document: Mapping[str, Any], prefix: str) -> Counter[str]:
+    """Units by SKU, of those with the prefix."""
+    lines: Counter[str] = Counter()
+    for line in document["lines"]:
+        if line["sku"].startswith(prefix):
+            lines[line["sku"]] += line["quantity"]
+    return lines
 
 
 def event_of(document: Mapping[str, Any], lines: Mapping[str, int]) -> Event:
