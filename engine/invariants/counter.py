@@ -136,6 +136,9 @@ class _Search:
             self._doubtful = self._doubtful or not units.surely
             self._states = {(mask, free, give + gift, less + take) for mask, free, give, less in self._states}
             return
+        if gift and units.surely and not self._doubtful:
+            # Whatever is under way may have happened before the last of them came.
+            self._states = self._reachable()
         if kind == FLOAT_CLOSES:
             self._open_gifts -= gift
             self._open_takes -= take
@@ -147,6 +150,19 @@ class _Search:
         ways = {way for state in self._states for way in self._ways(state, surely)}
         self.budget -= len(ways)
         self._states = self._leading(ways)
+
+    def _reachable(self) -> set[State]:
+        """Every state that open steps can lead to now."""
+        seen, stack = set(self._states), list(self._states)
+        while stack and self.budget >= 0:
+            self.budget -= 1
+            state = stack.pop()
+            for bit in self._candidates(state[0], 0):
+                following = self._happened(state, bit)
+                if following and following not in seen:
+                    seen.add(following)
+                    stack.append(following)
+        return seen
 
     def _ways(self, state: State, surely: bool) -> Iterator[State]:
         """Every state that this one may have become, with no more to float than is open."""

@@ -176,7 +176,7 @@ class Arena:
             process.wait()
 
     def start_everything(self) -> None:
-        self.redis.master.start()
+        self.redis.start()
         self.postgres.start()
         self.service = Service(self.service.data_dir, self._far)
         self.second_keeper = self._start_keeper()

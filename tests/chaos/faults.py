@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from tests.chaos.arena import Arena, one_of, send
 from tests.chaos.link import Link, Mode
-from tests.chaos.stores import FAKETIME, CantStart
+from tests.chaos.stores import FAKETIME
 from tests.waiting import wait_until
 
 Strike = Callable[[Arena, random.Random], None]
@@ -58,7 +58,7 @@ def redis_killed(arena: Arena, pick: random.Random) -> None:
     """kill -9 of Redis, and a start on the same AOF some time later."""
     arena.redis.master.kill()
     time.sleep(pick.random() * 2)
-    arena.redis.master.start()
+    arena.redis.start()
 
 
 def redis_stopped(arena: Arena, pick: random.Random) -> None:
@@ -72,7 +72,7 @@ def aof_tail_cut(arena: Arena, pick: random.Random) -> None:
     arena.redis.master.kill()
     tail = arena.redis.master.tail
     os.truncate(tail, max(0, tail.stat().st_size - pick.randint(1, 100_000)))
-    arena.redis.master.start()
+    arena.redis.start()
 
 
 def aof_byte_flipped(arena: Arena, pick: random.Random) -> None:
@@ -84,10 +84,7 @@ def aof_byte_flipped(arena: Arena, pick: random.Random) -> None:
         byte = file.read(1)
         file.seek(-len(byte), os.SEEK_CUR)
         file.write(bytes(each ^ (1 << pick.randrange(8)) for each in byte))
-    try:
-        arena.redis.master.start()
-    except CantStart:
-        arena.redis.start_empty()
+    arena.redis.start()
 
 
 def redis_data_gone(arena: Arena, pick: random.Random) -> None:

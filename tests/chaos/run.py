@@ -91,11 +91,13 @@ def go_through(arena: Arena, episode: Episode, result: Result) -> None:
     """Trade, strike, trade on until it works again and some time after, then judge."""
     arena.open()
     time.sleep(LOAD_SECONDS)
+    times_empty = arena.redis.times_empty
     struck_ms, failures = strike(arena, episode)
     over_s = time.monotonic()
     arena.wait_until_ready(may_fork=any(FAULTS[blow.fault].may_fork for blow in episode))
     result.recoveries.append((time.monotonic() - over_s, tuple(blow.fault for blow in episode)))
-    losing = [struck_ms[blow.fault] for blow in episode if FAULTS[blow.fault].loses]
+    empty = arena.redis.times_empty > times_empty
+    losing = [struck_ms[blow.fault] for blow in episode if FAULTS[blow.fault].loses or empty]
     kept_back = [struck_ms[blow.fault] for blow in episode if FAULTS[blow.fault].keeps_back]
     if losing:
         arena.note_loss(min(losing + kept_back))
@@ -133,6 +135,7 @@ def _count(arena: Arena, result: Result) -> None:
     for (operation, outcome), count in arena.history.counts.items():
         result.operations[f"{operation} {outcome}"] += count
     result.operations["forks that a person decided"] += arena.forks_decided
+    result.operations["times that Redis was started empty"] += arena.redis.times_empty
     if result.episodes >= EPISODES and not arena.history.codes["lines_unavailable"]:
         result.violations.append("nobody was refused for want of stock: this run says nothing of what is scarce")
 
@@ -142,7 +145,8 @@ def _keep(arena: Arena, seed: int, names: list[str], episodes: int, result: Resu
     shutil.rmtree(place, ignore_errors=True)
     arena.stop_trading()
     arena.keep(place)
-    found = [f"seed {seed}", *map(str, plan(seed, names, episodes)), *result.violations, *arena.history.strange]
+    found = [f"seed {seed}", *map(str, plan(seed, names, episodes)), *map(str, (*arena.losses, *arena.skews))]
+    found += [*result.violations, *arena.history.strange]
     (place / "found.txt").write_text("\n".join(found) + "\n")
     print(f"kept for a look: {place}", flush=True)
 

@@ -112,7 +112,7 @@ class RedisPair:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._number = 0
-        self.offset_s = 0
+        self.offset_s = self.times_empty = 0
         self.address = directory / "in-use.sock"
         self.master = self._new()
         self.replica: Server | None = None
@@ -126,10 +126,9 @@ class RedisPair:
             self.master.client.config_set("bind", "127.0.0.1")
             self.master.client.config_set("port", free_port())
         port = int(self.master.client.config_get("port")["port"])
-        replica = self._new()
+        self.replica = replica = self._new()
         replica.client.replicaof("127.0.0.1", port)
         wait_until(lambda: replica.client.info("replication").get("master_link_status") == "up", START_SECONDS)
-        self.replica = replica
         return replica
 
     def promote(self) -> Server:
@@ -137,18 +136,26 @@ class RedisPair:
         assert self.replica is not None
         self._use(self.replica)
         before, self.master, self.replica = self.master, self.replica, None
-        # Somebody may have moved the clock since the replica was made.
-        self.move_clock(self.offset_s)
         return before
+
+    def start(self) -> None:
+        """Start the master again; empty, as an operator would have it, if it doesn't with the files it has."""
+        try:
+            self.master.start()
+        except CantStart:
+            self.start_empty()
 
     def start_empty(self) -> None:
         """A new machine with nothing on it."""
+        self.times_empty += 1
         shutil.rmtree(self.master.directory / "appendonlydir", ignore_errors=True)
         self.master.start()
 
     def move_clock(self, offset_s: int) -> None:
         self.offset_s = offset_s
-        self.master.move_clock(offset_s)
+        for server in (self.master, self.replica):
+            if server:
+                server.move_clock(offset_s)
 
     def stop(self) -> None:
         for server in (self.master, self.replica):

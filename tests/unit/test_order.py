@@ -134,6 +134,18 @@ def test_what_no_order_explains_is_not_believed(what: str) -> None:
     assert (found.explained, found.undecided) == (0, ())
 
 
+def test_what_was_under_way_may_have_come_before_units_that_came_back_at_a_doubtful_time() -> None:
+    """Seen by `make chaos`: with the clock moved later on, the end of a hold is doubtful, also of one that was given back in time."""
+    calls = (
+        reserve("ann", 100, 120, hold_ms=4_000),
+        reserve("bob", 200, 260),
+        refused(200, 260, available=1),
+        later("release", "ann", 190, 230),
+    )
+    assert judged(*calls, stock=3).violations == ()
+    assert judged(*calls, stock=3, skews=[Skew(3_000, 9_000)]).violations == ()
+
+
 def test_a_hold_that_a_loss_may_have_taken_may_be_back_and_need_not_be() -> None:
     loss = Loss(600, 900)
     for after in (reserve("bob", 950, 960), refused(950, 960)):
