@@ -47,7 +47,11 @@ $(BENCH_READY): $(READY)
 chaos: $(READY)  ## faults under load; SEED is a plan, and with TIME (s) the seeds after it follow: docs/reliability.md
 	$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(if $(TIME),--time $(TIME))
 
-.PHONY: help setup run test lint load bench chaos fuzz mutants lock clean
+fuzz: $(READY)  ## what nobody should send, to a private service; SEED decides what, TIME (s) how long
+	$(BIN)/python -m tests.fuzz.run $(if $(SEED),--seed $(SEED)) $(if $(TIME),--time $(TIME))
+
+mutants: $(READY)  ## break scripts and engine in some 300 small ways, and see which the fast tests miss; SEED, COUNT: docs/mutation.md
+	$(BIN)/python -m tests.mutation.run $(if $(SEED),--seed $(SEED)) $(if $(COUNT),--count $(COUNT))
 
 lock:  ## write constraints.txt anew from what is current
 	rm -rf $(VENV)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from engine import errors
@@ -31,7 +31,7 @@ class Claim:
     cart_id: str = ""
     latest: str = ""
     replaces: Record | None = None
-    by_default: bool = False
+    by_default: bool = field(kw_only=True)
 
 
 @dataclass(frozen=True)

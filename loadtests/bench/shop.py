@@ -60,7 +60,8 @@ def stock(engine: Engine, units: int) -> None:
 def claim(number: int, hold_ms: int = 900_000, skus: int = SKUS) -> Claim:
     """A user's reservation of one unit."""
     user = f"user-{number:06}"
-    return Claim(random_id(), Origin(user, random_id(), user), (Line(f"sku-{number % skus:05}", 1),), hold_ms)
+    lines = (Line(f"sku-{number % skus:05}", 1),)
+    return Claim(random_id(), Origin(user, random_id(), user), lines, hold_ms, by_default=False)
 
 
 def stock_the_sale(engine: Engine) -> None:
@@ -69,7 +70,7 @@ def stock_the_sale(engine: Engine) -> None:
     engine.stock.configure(SOLD_OUT, UNITS_HELD, {}, OPS, Operation())
     for number in range(UNITS_HELD):
         user = Origin(f"user-{number:06}", random_id(), f"user-{number:06}")
-        engine.scripts.reserve(Claim(random_id(), user, (Line(SOLD_OUT, 1),), 900_000))
+        engine.scripts.reserve(Claim(random_id(), user, (Line(SOLD_OUT, 1),), 900_000, by_default=False))
 
 
 @contextmanager

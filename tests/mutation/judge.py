@@ -49,7 +49,9 @@ TRIMMED = ("tests/integration/test_scripts.py",)
 
 TEST_SECONDS = 30
 MUTANT_SECONDS = 900.0
-SURVIVED, KILLED, BROKEN = 0, 1, 70
+SURVIVED, KILLED, BROKEN, TOO_LONG = 0, 1, 70, 71
+FIRST_FAILURE, RUNNING = "first_failure", "running"
+"""Files in which the child says which test it is."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,10 @@ def warm_up() -> None:
 
 
 def judge(place: Place, path: str, text: str, stages: Stages) -> Verdict:
-    """Run these tests, as if the file at `path` had this text, until the first that fails."""
+    """Run these tests, as if the file at `path` had this text, until the first that fails.
+
+    Raises RuntimeError if pytest ended in any way but by a test that failed, that couldn't be imported, or that took too long.
+    """
     began_s = time.monotonic()
     file = Path(place.directory, path)
     right = file.read_text()
@@ -110,40 +115,48 @@ def judge(place: Place, path: str, text: str, stages: Stages) -> Verdict:
 
 
 def _run(place: Place, path: str, stages: Stages) -> str:
-    said = Path(place.directory, "first_failure")
+    said, running = Path(place.directory, FIRST_FAILURE), Path(place.directory, RUNNING)
     said.unlink(missing_ok=True)
+    running.write_text("imports")
     child = os.fork()
     if child == 0:
         # Whatever happens, it must not go on as the worker.
         try:
-            os._exit(_tested(place, path, stages, said))
+            os._exit(_tested(place, path, stages))
         except BaseException:
             traceback.print_exc()
             os._exit(BROKEN)
-    status = _waited(child)
-    if status == SURVIVED:
+    code = _waited(child)
+    if code == SURVIVED:
         return ""
-    if os.WIFEXITED(status) and os.WEXITSTATUS(status) not in (KILLED, pytest.ExitCode.INTERRUPTED):
-        raise RuntimeError(f"pytest ended with {os.WEXITSTATUS(status)}: see {place.directory}/output")
-    return said.read_text() if said.exists() else "time ran out"
+    if said.exists() and code in (KILLED, pytest.ExitCode.INTERRUPTED):
+        return said.read_text()
+    if code in (KILLED, TOO_LONG):
+        return f"time ran out in {running.read_text()}"
+    output = Path(place.directory, "output").read_text()
+    if code == pytest.ExitCode.USAGE_ERROR and "ImportError while loading conftest" in output:
+        return "import of a conftest.py"
+    raise RuntimeError(f"pytest ended with {code}:\n{output[-2_000:]}")
 
 
 def _waited(child: int) -> int:
-    """The status with which it ended, or was made to when its time was over."""
+    """The code with which it ended, below 0 if a signal did it."""
     until_s = time.monotonic() + MUTANT_SECONDS
     while time.monotonic() < until_s:
         pid, status = os.waitpid(child, os.WNOHANG)
         if pid:
-            return status
+            return os.waitstatus_to_exitcode(status)
         time.sleep(0.02)
     os.kill(child, signal.SIGKILL)
-    return os.waitpid(child, 0)[1]
+    os.waitpid(child, 0)
+    return TOO_LONG
 
 
-def _tested(place: Place, path: str, stages: Stages, said: Path) -> int:
+def _tested(place: Place, path: str, stages: Stages) -> int:
     output = os.open(f"{place.directory}/output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(output, 1)
     os.dup2(output, 2)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
     os.chdir(place.directory)
     for name in [name for name in sys.modules if name.split(".")[0] in OURS]:
         del sys.modules[name]
@@ -153,7 +166,7 @@ def _tested(place: Place, path: str, stages: Stages, said: Path) -> int:
     options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
     options += [f"--timeout={TEST_SECONDS}", "--timeout-method=thread"]
     for stage in stages:
-        code = int(pytest.main([*options, *stage], plugins=[_Plugin(place, path, said)]))
+        code = int(pytest.main([*options, *stage], plugins=[_Plugin(place, path)]))
         sys.stdout.flush()
         if code != SURVIVED:
             return code
@@ -161,10 +174,11 @@ def _tested(place: Place, path: str, stages: Stages, said: Path) -> int:
 
 
 class _Plugin:
-    def __init__(self, place: Place, path: str, said: Path) -> None:
+    def __init__(self, place: Place, path: str) -> None:
         self._place = place
         self._script = Path(path).stem if path.endswith(".lua") else ""
-        self._said = said
+        self._said = Path(place.directory, FIRST_FAILURE)
+        self._running = Path(place.directory, RUNNING)
 
     def pytest_sessionstart(self) -> None:
         """Tests that ask for servers get the one that runs already."""
@@ -179,6 +193,9 @@ class _Plugin:
     def _is_of_the_script(self, item: Any) -> bool:
         row = item.callspec.params.get("row") if hasattr(item, "callspec") else None
         return bool(row and row.call.script == self._script)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._running.write_text(nodeid)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.failed and not self._said.exists():

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from multiprocessing.queues import Queue
 from pathlib import Path
 from typing import Any
+
+from redis.exceptions import RedisError
 
 from loadtests import servers
 from tests.mutation import judge, quick, sample
@@ -25,6 +29,9 @@ from tests.mutation.survivors import SURVIVORS
 
 COUNT, SEED, WORKERS = 300, 1, 2
 MOST_ALIVE = 0.03
+ANY_ALIVE, NOTHING_KNOWN, ENDED = 1, 2, 128 + signal.SIGTERM
+"""Statuses to exit with."""
+
 REPORT = sample.ROOT / "build" / "mutants.json"
 
 _place: Place
@@ -51,12 +58,13 @@ def main() -> int:
     )
     whole = sum(len(found) for found in all_of.values())
     print(f"seed {asked.seed}: {len(chosen)} mutants of {whole}", flush=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(ENDED))
     began_s = time.monotonic()
-    with _pool(asked.workers) as pool:
-        if failing := _failing_without_mutants(pool, sources, chosen):
-            print(f"The tests fail without any mutant: {failing}")
-            return 2
-        results = list(_judged(pool, chosen, sources))
+    try:
+        results = _all_judged(asked.workers, chosen, sources)
+    except (RuntimeError, RedisError) as error:
+        print(f"Nothing is known, for it isn't a mutant that failed: {error!r}")
+        return NOTHING_KNOWN
     results.sort(key=lambda result: (result.mutant.path, result.mutant.start, result.mutant.wrong))
     _write(results, sources, asked.seed, time.monotonic() - began_s)
     return _told(results, sources, time.monotonic() - began_s)
@@ -72,6 +80,16 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _all_judged(workers: int, chosen: list[Mutant], sources: dict[str, str]) -> list[Result]:
+    """Raises RuntimeError or RedisError if tests fail for another reason than a mutant."""
+    with _pool(workers) as pool:
+        _without_mutants(pool, sources, chosen)
+        results = list(_judged(pool, chosen, sources))
+        # Whatever may have gone wrong meanwhile, a full disk for one, still goes wrong.
+        _without_mutants(pool, sources, chosen)
+    return results
+
+
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Workers, each with a copy of the tree and a server of its own."""
@@ -85,29 +103,49 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
                 shutil.copytree(directory / "0", directory / str(number))
             redis_url = stack.enter_context(servers.running("valkey"))
             places.put(Place(str(directory / str(number)), redis_url))
-        yield stack.enter_context(ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(places,)))
+        pool = stack.enter_context(ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(places,)))
+        stack.callback(_end_workers)
+        yield pool
 
 
 def _begin(places: Queue[Place]) -> None:
+    """It leads a group of its own: whoever interrupts the program from a terminal means the program, which then ends all."""
     global _place
+    os.setpgid(0, 0)
     _place = places.get()
     judge.warm_up()
+
+
+def _end_workers() -> None:
+    """At once, whatever they do: nobody waits for the mutants that are left."""
+    for worker in active_children():
+        assert worker.pid is not None
+        with suppress(ProcessLookupError):
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.kill()
 
 
 def _judge(path: str, text: str, stages: judge.Stages = ()) -> Verdict:
     began_s = time.monotonic()
     script = Path(path).stem if path.endswith(".lua") and not stages else ""
     if script and (by := quick.noticed(_place.redis_url, script, text)):
-        return Verdict(by, time.monotonic() - began_s)
-    return judge.judge(_place, path, text, stages or judge.suite(path))
+        verdict = Verdict(by, time.monotonic() - began_s)
+    else:
+        verdict = judge.judge(_place, path, text, stages or judge.suite(path))
+    if verdict.by:
+        # Without a server every test fails. Raises RedisError.
+        servers.wait_for_redis(_place.redis_url)
+    return verdict
 
 
-def _failing_without_mutants(pool: ProcessPoolExecutor, sources: dict[str, str], chosen: list[Mutant]) -> str:
+def _without_mutants(pool: ProcessPoolExecutor, sources: dict[str, str], chosen: list[Mutant]) -> None:
+    """Raises RuntimeError if a test fails even so."""
     files = sorted({name for mutant in chosen for stage in judge.suite(mutant.path) for name in stage})
     path, text = next(iter(sources.items()))
     halves = [files[::2], files[1::2]]
-    tried = [pool.submit(_judge, path, text, (tuple(half),)) for half in halves]
-    return next((verdict.by for future in tried if (verdict := future.result()).by), "")
+    for future in as_completed([pool.submit(_judge, path, text, (tuple(half),)) for half in halves]):
+        if by := future.result().by:
+            raise RuntimeError(f"{by} without any mutant")
 
 
 def _judged(pool: ProcessPoolExecutor, chosen: list[Mutant], sources: dict[str, str]) -> Iterator[Result]:
@@ -155,7 +193,7 @@ def _told(results: list[Result], sources: dict[str, str], seconds: float) -> int
         mutant, source = result.mutant, sources[result.mutant.path]
         print(f"{mutant.path}:{mutant.line(source)} {mutant.kind}: {result.why or 'NOT LISTED'}")
         print("\n".join(mutant.diff(source)))
-    return 1 if unknown or share >= MOST_ALIVE else 0
+    return ANY_ALIVE if unknown or share >= MOST_ALIVE else 0
 
 
 if __name__ == "__main__":

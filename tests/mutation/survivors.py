@@ -64,9 +64,18 @@ TEXT = (
     "if kind == 'text' then redis.call('SET', key, ARGV[5]) "
     "elseif #ARGV > 4 then redis.call('HSET', key, unpack(ARGV, 5)) end"
 )
+NO_OWN_UNITS = "It is only looked at beside units of the own hold: where that doesn't live there are none."
+
+OWN_COUNTED = 'counted = set(latest.fields.get("counted", "").split()) if live and latest else set()'
+STARTS = 'if read.now_ms < int(fields.get("sale_starts_ms", 0)):'
+RELEASES = 'releases = self._expiry.next_releases({sku: int(read.skus[sku].get("next_release_ms", 0)) for sku in held})'
+NOT_IN_1970 = "No sale began, and no hold ended, in the first millisecond of 1970."
 KEPT = "local kept = string.format('%d', meta[3] - seq + 1 + ARGV[3])"
 
 SURVIVORS = (
+    Survivor("engine/carts.py", OWN_COUNTED, "live and latest", "live or latest", NO_OWN_UNITS),
+    Survivor("engine/stock.py", RELEASES, '", 0)', '", 1)', NOT_IN_1970),
+    Survivor("engine/stock.py", STARTS, '", 0)', '", 1)', NOT_IN_1970),
     Survivor("lua/adjust.lua", CLOCK, "time[2] / 1000", "time[2] / 999", A_MILLISECOND),
     Survivor("lua/adjust.lua", CLOCK, "time[2] / 1000", "time[2] / 1001", A_MILLISECOND),
     Survivor("lua/adjust.lua", SPACE, "1, true", "2, true", A_FINGERPRINT),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
@@ -25,6 +25,7 @@ from engine.errors import (
 from engine.expiry import NEXT_RELEASE_SECONDS
 from engine.reservations import MOST_VAIN_ROUNDS
 from engine.states import Availability, State, Verdict
+from engine.stock import MOST_VAIN_ROUNDS as VAIN_READS
 from engine.values import Line, LineVerdict, MissingLine, Operation, Order, Origin, Reservation
 from tests import books
 from tests.books import lines, run_out
@@ -127,6 +128,51 @@ def test_the_next_release_of_a_wholly_held_sku_is_shown_to_buyers(engine: Engine
     assert found.next_release_ms == extended.deadline_ms
 
 
+def test_the_refusals_of_a_batch_have_their_next_releases_from_one_search(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for sku in "abc":
+        stock(engine, sku, 1)
+    first, second = hold(engine, "a=1", seconds=300), hold(engine, "b=1")
+    searched: list[Mapping[str, int]] = []
+    search = engine.expiry.next_releases
+    monkeypatch.setattr(engine.expiry, "next_releases", lambda bounds: searched.append(bounds) or search(bounds))
+    claims = [engine.reservations.claim(BOB, lines(text), None, "", "") for text in ("a=1", "c=1", "b=1")]
+    for_a, for_c, for_b = engine.reservations.reserve_all(claims)
+    assert isinstance(for_a, LinesUnavailable)
+    assert isinstance(for_b, LinesUnavailable)
+    assert isinstance(for_c, Reservation)
+    assert [line.next_release_ms for line in (*for_a.lines, *for_b.lines)] == [first.deadline_ms, second.deadline_ms]
+    assert [sorted(bounds) for bounds in searched] == [["a", "b"]]
+
+
+def test_a_hold_that_a_batch_itself_makes_is_the_next_release_for_all_its_refusals(engine: Engine) -> None:
+    stock(engine, "a", 2)
+    hold(engine, "a=1")
+    wanted = [("a=2", 900), ("a=1", 300), ("a=1", 900)]
+    claims = [engine.reservations.claim(BOB, lines(text), seconds, "", "") for text, seconds in wanted]
+    before, made, after = engine.reservations.reserve_all(claims)
+    assert isinstance(before, LinesUnavailable)
+    assert isinstance(made, Reservation)
+    assert isinstance(after, LinesUnavailable)
+    assert [line.next_release_ms for line in (*before.lines, *after.lines)] == [made.deadline_ms] * 2
+
+
+def test_every_buyer_who_is_refused_is_counted_once_alone_or_in_a_batch(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock(engine, "a", 2)
+    counted: list[str] = []
+    monkeypatch.setattr(engine.meter, "refused", lambda: counted.append("refused"))
+    hold(engine, "a=1")
+    with pytest.raises(LinesUnavailable):
+        hold(engine, "a=2", BOB)
+    assert len(counted) == 1
+    claims = [engine.reservations.claim(BOB, lines(text), None, "", "") for text in ("a=2", "a=1", "a=2")]
+    engine.reservations.reserve_all(claims)
+    assert len(counted) == 3
+
+
 def test_a_shorter_hold_made_since_the_search_is_shown_as_soon_as_that_is_too_old(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +252,28 @@ def test_availability_has_seven_statuses(engine: Engine) -> None:
         "nowhere": (Availability.UNKNOWN_SKU, 0, 0),
     }
     assert {item.status for item in found} == set(Availability)
+
+
+def test_stock_is_read_again_only_while_something_is_due_and_not_for_ever(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock(engine, "a", 2)
+    stock(engine, "b", 1)
+    other = hold(engine, "b=1")
+    engine.store.redis.hset(engine.store.keys.sku("a"), "next_release_ms", 1)
+    settled: list[int] = []
+    settle = engine.expiry.settle
+    monkeypatch.setattr(engine.expiry, "settle", lambda *asked: settled.append(settle(*asked)) or settled[-1])
+    assert (status(engine, "a"), settled) == (Availability.AVAILABLE, [])
+    run_out(engine.store, other.id)
+    assert (status(engine, "a"), settled) == (Availability.AVAILABLE, [0] * VAIN_READS)
+
+
+def test_whoever_looks_at_a_hold_that_lives_runs_no_script(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    stock(engine, "a", 1)
+    held = hold(engine, "a=1")
+    monkeypatch.setattr(engine.scripts, "expire", None)
+    assert engine.reservations.get(held.id, "ann").deadline_ms == held.deadline_ms
 
 
 def test_a_sale_is_open_between_its_start_and_its_end(engine: Engine) -> None:

@@ -84,8 +84,30 @@ def test_events_of_the_first_version_count_for_the_limit_that_there_was() -> Non
     assert counts == ["1", "1", "0", "1", "0", "1"]
 
 
+def test_events_of_the_first_version_give_back_what_was_counted_though_the_limit_is_gone() -> None:
+    sku = {"available": "5", "reserved": "0", "allocated": "0", "on_hand": "5", "limit_per_customer": "3"}
+    fold = Fold(skus={"a": dict(sku)})
+    no_limit = '[["limit_per_customer",""]]'
+    for seq, (op, detail) in enumerate([("reserve", ""), ("configure", no_limit), ("expire", "")], start=1):
+        reservation_id = "" if op == "configure" else "r1"
+        made = replace(event(seq, op, seq, detail=detail), counted=None, reservation_id=reservation_id)
+        fold.apply(made)
+    assert fold.buyers == {"a": {}}
+
+
 def test_what_was_read_later_than_an_event_is_not_touched_by_it() -> None:
     sku = {"available": "5", "reserved": "0", "allocated": "0", "on_hand": "5"}
     fold = Fold(skus={"a": dict(sku)}, as_of={("sku", "a"): 4})
     fold.apply_all([event(4, "restock", 1), event(5, "restock", 2)])
     assert fold.skus["a"] == sku | {"available": "6", "on_hand": "6"}
+
+
+def test_what_nobody_says_when_it_was_read_is_known_as_of_a_seq_or_from_the_first_event_on() -> None:
+    sku = {"available": "5", "reserved": "0", "allocated": "0", "on_hand": "5"}
+    for since, available in ((0, "7"), (1, "6"), (2, "5")):
+        fold = Fold(skus={"a": dict(sku)}, since=since, as_of={("sku", "b"): 4})
+        fold.apply_all([event(1, "restock", 1), event(2, "restock", 2)])
+        assert fold.skus["a"]["available"] == available
+    fold = Fold(skus={"a": dict(sku)}, as_of={("sku", "b"): 4})
+    fold.apply(event(1, "restock", 1))
+    assert fold.skus["a"]["available"] == "6"

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import tempfile
 import warnings
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from lupa.lua51 import LuaRuntime  # type: ignore[import-untyped]
+from redis.exceptions import RedisError
 
-from tests.mutation import judge, lua, python, quick, sample
+from tests.mutation import judge, lua, python, quick, run, sample
+from tests.mutation.judge import Place
 from tests.mutation.mutant import Mutant
 from tests.mutation.survivors import SURVIVORS
+from tests.waiting import wait_until
 
 SOURCES = sample.sources()
 ALL = sample.all_mutants(SOURCES)
@@ -178,3 +188,102 @@ def test_a_wrong_script_fails_in_one_of_its_rows_and_the_right_one_in_none(serve
     assert quick.noticed(server, "recall", right) == ""
     assert quick.noticed(server, "recall", right.replace("'known'", "'recalled'")) == "the row 'recall what is there'"
     assert quick.noticed(server, "recall", right) == ""
+
+
+def test_without_its_server_no_mutant_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadtests.servers.START_SECONDS", 0.1)
+    monkeypatch.setattr(run, "_place", Place(str(tmp_path), f"unix://{tmp_path}/none.sock"), raising=False)
+    with pytest.raises(RedisError):
+        run._judge("lua/recall.lua", SOURCES["lua/recall.lua"])
+
+
+@pytest.mark.parametrize(
+    ("test", "expected"),
+    [
+        ("def test_it(): assert ord('a') == 98", "test_it.py::test_it"),
+        ("import nothing_of_this_name", "import of test_it.py"),
+        ("import os\ndef test_it(): os._exit(1)", "time ran out in test_it.py::test_it"),
+        ("def test_it(): pass", ""),
+    ],
+    ids=["a test failed", "an import failed", "pytest-timeout ended it", "none failed"],
+)
+def test_a_mutant_is_killed_by_a_test(tmp_path: Path, test: str, expected: str) -> None:
+    assert judged(tmp_path, test) == expected
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "",
+        "import os, signal\ndef test_it(): os.kill(os.getpid(), signal.SIGKILL)",
+        "def test_it(): raise KeyboardInterrupt",
+        "import pytest\ndef test_it(): pytest.exit('the disk is full', 3)",
+    ],
+    ids=["there is no test", "it was killed", "it was interrupted", "pytest itself failed"],
+)
+def test_what_is_no_test_kills_no_mutant(tmp_path: Path, test: str) -> None:
+    with pytest.raises(RuntimeError, match="pytest ended with"):
+        judged(tmp_path, test)
+
+
+def test_a_mutant_without_which_no_test_can_begin_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text("import nothing_of_this_name")
+    assert judged(tmp_path, "def test_it(): pass") == "import of a conftest.py"
+
+
+def judged(directory: Path, test: str) -> str:
+    (directory / "test_it.py").write_text(test)
+    (directory / "setup.cfg").write_text("[tool:pytest]\n")
+    (directory / "mutated.py").write_text("right\n")
+    (directory / "loadtests").mkdir()
+    (directory / "loadtests" / "servers.py").touch()
+    (directory / "tests").mkdir()
+    (directory / "tests" / "servers.py").touch()
+    verdict = judge.judge(Place(str(directory), ""), "mutated.py", "wrong\n", (("test_it.py",),))
+    assert (directory / "mutated.py").read_text() == "right\n"
+    return verdict.by
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A socket's path has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as directory:
+        yield Path(directory)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_interrupts_it_leaves_nothing_behind(short_path: Path, how: signal.Signals) -> None:
+    command = [sys.executable, "-m", "tests.mutation.run", "--only", "carts", "--count", "1"]
+    with (short_path / "output").open("w") as output:
+        program = subprocess.Popen(
+            command,
+            cwd=sample.ROOT,
+            env=os.environ | {"TMPDIR": str(short_path)},
+            start_new_session=True,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        wait_until(lambda: list(short_path.glob("stockade-mutants-*/*/output")), seconds=60.0)
+        assert len(of_session(program.pid)) > 4, "itself, two workers, their children and servers"
+        program.send_signal(how)
+        assert program.wait(15.0) != 0
+        wait_until(lambda: not of_session(program.pid))
+    finally:
+        for pid in of_session(program.pid):
+            os.kill(pid, signal.SIGKILL)
+        program.wait()
+    assert [path.name for path in short_path.iterdir()] == ["output"]
+
+
+def of_session(session: int) -> list[int]:
+    """Processes that run in it; one that has ended and that nobody has asked about doesn't."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            pid, (state, _, _, of, *_) = path.parent.name, path.read_text().rpartition(") ")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(of) == session and state != "Z":
+            found.append(int(pid))
+    return found
