@@ -290,7 +290,7 @@ def _wire(target: str, mode: Mode) -> Fault:
     strike.__doc__ = (
         f"The wire between the service and {target.capitalize()} is {mode.replace('_', ' ')} for some seconds."
     )
-    return Fault(strike, f"wire to {target}")
+    return Fault(strike, f"wire to {target}", keeps_back=True)
 
 
 @contextmanager

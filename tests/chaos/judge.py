@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from math import inf
 
 from engine import verify
 from engine.audit import Audit
+from engine.invariants.history import Call, Outcome, Skew
 from engine.invariants.operations import Margins
 from engine.invariants.order import explain
 from engine.invariants.told import Bounds, told
@@ -61,7 +64,7 @@ def history(arena: Arena) -> tuple[list[str], Counter[str]]:
     bounds = Bounds(PROMISED_MS, SLACK_MS, RETURN_MS, arena.history.clock.now_ms())
     found = list(told(calls, happened, arena.losses, arena.skews, bounds))
     stock = {sku: on_hand(sku) for sku in SKUS}
-    explanation = explain(calls, stock, arena.losses, arena.skews, MARGINS)
+    explanation = explain(_before_any(arena.skews, calls), stock, arena.losses, margins=MARGINS)
     judged = Counter(
         {
             "SKUs whose answers an order explains": explanation.explained,
@@ -69,6 +72,16 @@ def history(arena: Arena) -> tuple[list[str], Counter[str]]:
         }
     )
     return [*map(str, (*found, *explanation.violations)), *strange(arena)], judged
+
+
+def _before_any(skews: Iterable[Skew], calls: Iterable[Call]) -> list[Call]:
+    """What was asked before Redis's clock was moved: with that the search is not to be trusted. What wasn't answered by then is unclear."""
+    cut_ms = min((skew.from_ms for skew in skews), default=inf)
+    asked = (call for call in calls if call.invoked_ms < cut_ms)
+    unclear = {"outcome": Outcome.UNKNOWN, "answered_ms": inf, "deadline_ms": 0, "code": "", "refused": ()}
+    return [
+        call if call.answered_ms < cut_ms or call.answered_ms == inf else replace(call, **unclear) for call in asked
+    ]
 
 
 def strange(arena: Arena) -> Iterator[str]:
