@@ -151,7 +151,7 @@ class Shopping(RuleBasedStateMachine):
         self._sweep()
         self._configure(sku, on_hand, {}, lever)
 
-    @rule(sku=skus, delta=st.integers(-4, 8).filter(bool))
+    @rule(sku=skus, delta=st.integers(-12, 8).filter(bool))
     def ops_adjust(self, sku: str, delta: int) -> None:
         self._sweep()
         key = self._key()
@@ -818,6 +818,7 @@ def test_the_engine_does_what_the_model_does_in_thousands_of_steps() -> None:
     # Hypothesis also draws constants out of every module of ours that is loaded, so what the same steps reach changes with those.
     rounds = 0 if steps < STEPS else MOST_MORE_ROUNDS
     while rounds and REACHED - Shopping.seen.keys():
-        run_state_machine_as_test(Shopping, settings=profile(STEPS))
+        # In CI Hypothesis would make the same steps again.
+        run_state_machine_as_test(Shopping, settings=profile(STEPS, derandomize=False))
         rounds -= 1
     assert steps < STEPS or REACHED - Shopping.seen.keys() == set()
