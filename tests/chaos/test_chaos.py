@@ -15,6 +15,8 @@ from tests.chaos.buyers import SKUS
 from tests.chaos.plan import Blow
 from tests.chaos.run import Result, go_through
 
+pytestmark = pytest.mark.slow
+
 SEED = 4
 EPISODE = (Blow("flushall", 0.2, 1), Blow("worker_killed", 0.1, 1), Blow("leading_keeper_killed", 0.0, 1))
 

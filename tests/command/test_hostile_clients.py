@@ -83,6 +83,7 @@ def slow_clients(service: Service, begin: bytes, more: bytes) -> Iterator[None]:
             dripping.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", SLOWLY)
 def test_slow_clients_hold_up_nobody_but_themselves(narrow: Service, what: str) -> None:
     with slow_clients(narrow, *SLOWLY[what]):

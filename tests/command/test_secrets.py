@@ -93,6 +93,7 @@ def token(sub: str, scope: str, secret: str = SECRETS["STOCKADE_JWT_SECRET"]) ->
     return jwt.encode({"sub": sub, "scope": scope, "exp": 4_000_000_000}, secret, algorithm="HS256")
 
 
+@pytest.mark.slow
 def test_no_secret_and_no_password_gets_out_whatever_goes_wrong_and_the_log_knows_no_buyer(marked: Marked) -> None:
     guests_cart = _trade(marked)
     _fail(marked)

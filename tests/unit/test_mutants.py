@@ -114,6 +114,7 @@ MUTANTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_the_state_machine_fails_on_a_mutant(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = dict(scripts.sources())

@@ -251,6 +251,7 @@ def short_path() -> Iterator[Path]:
         yield Path(directory)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_whoever_interrupts_it_leaves_nothing_behind(short_path: Path, how: signal.Signals) -> None:
     command = [sys.executable, "-m", "tests.mutation.run", "--only", "carts", "--count", "1"]

@@ -348,6 +348,7 @@ def test_twenty_at_a_time_are_decided_in_a_moment() -> None:
     assert time.process_time() - began_s < 1
 
 
+@pytest.mark.slow
 def test_four_scarce_skus_in_twenty_thousand_steps_are_decided_in_seconds() -> None:
     given = Shop(3, units(4, 600)).trade(12_000, 40_000)
     began_s = time.process_time()

@@ -406,6 +406,7 @@ def test_one_thing_changed_in_the_ledger_or_the_answers_of_a_right_history_is_al
         assert list(told(calls, events, bounds=replace(BOUNDS, read_ms=read_ms))), seed
 
 
+@pytest.mark.slow
 def test_tens_of_thousands_of_events_take_seconds() -> None:
     given = Shop(1, units(40, 5_000)).trade(12_000, 60_000)
     assert len(given.events) + len(given.calls) > 45_000
