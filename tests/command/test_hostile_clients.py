@@ -162,6 +162,7 @@ MARK = "f0rged"
 FORGED = f'{{"event": "{MARK}", "level": "critical"}}'
 
 
+@pytest.mark.slow
 def test_nothing_that_a_client_writes_makes_a_line_in_the_log_or_reaches_a_terminal(
     start: Callable[..., Service],
 ) -> None:

@@ -30,6 +30,7 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
     assert arena.service.stop() == 0
 
 
+@pytest.mark.slow
 def test_nothing_that_is_sent_breaks_it_hangs_or_changes_what_it_was_refused(arena: Arena) -> None:
     sent = fuzz(arena, SEED, 0, cases=300, examples=1)
     assert arena.found == []
