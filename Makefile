@@ -9,7 +9,7 @@ BENCH_READY := $(VENV)/ready-for-bench
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test slow lint load bench chaos fuzz mutants lock clean
+.PHONY: help setup run test lint load bench chaos fuzz mutants lock clean
 
 help:  ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,11 +25,8 @@ $(READY): setup.cfg constraints.txt
 run: $(READY)  ## set up, and run the service on http://127.0.0.1:8000
 	$(BIN)/stockade up
 
-test: $(READY)  ## set up, and run the suite, without the tests that take long
+test: $(READY)  ## set up, and run the whole suite; its longest proofs are in make chaos
 	$(BIN)/pytest -n 4 --dist worksteal
-
-slow: $(READY)  ## the tests that take long, which make test leaves out
-	$(BIN)/pytest -n 4 --dist worksteal -m slow
 
 lint: $(READY)  ## style, types, and which package may import which
 	$(BIN)/ruff format --check .
@@ -47,7 +44,8 @@ $(BENCH_READY): $(READY)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	touch $(BENCH_READY)
 
-chaos: $(READY)  ## faults under load; SEED is a plan, and with TIME (s) the seeds after it follow: docs/reliability.md
+chaos: $(READY)  ## the longest proofs, then faults under load; SEED is a plan, and with TIME (s) the seeds after it follow: docs/reliability.md
+	$(BIN)/pytest -n 4 --dist worksteal -m slow
 	$(BIN)/python -m tests.chaos.run $(if $(SEED),--seed $(SEED)) $(if $(TIME),--time $(TIME))
 
 fuzz: $(READY)  ## what nobody should send, to a private service; SEED decides what, TIME (s) how long
