@@ -7,6 +7,7 @@ from engine.ids import DerivedIds, random_id
 from engine.orders import paid
 from engine.reservations import Reservations
 from engine.scripts import Scripts
+from engine.sku_names import shown
 from engine.states import Availability, State
 from engine.stock import Stock
 from engine.store import Record, Store
@@ -111,7 +112,7 @@ class Carts:
         fields = self._store.cart(cart_id)
         if not fields or fields.get("user", user) != user:
             raise NotFound("No such cart")
-        wanted = {name.removeprefix(LINE): units for name, units in fields.items() if name.startswith(LINE)}
+        wanted = {shown(name.removeprefix(LINE)): units for name, units in fields.items() if name.startswith(LINE)}
         return [Line(sku, int(units)) for sku, units in wanted.items()]
 
     def _latest(self, cart_id: str) -> Record | None:

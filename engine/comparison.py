@@ -15,6 +15,7 @@ from engine import ledger, projection
 from engine.database import Connection
 from engine.errors import LedgerBroken
 from engine.invariants import Invariant
+from engine.sku_names import shown
 from engine.states import State
 from engine.store import Store
 from engine.values import number
@@ -50,7 +51,7 @@ def _differences(store: Store, connection: Connection, still_here: Callable[[], 
     for key in sorted(store.names()):
         kind, _, name = key.removeprefix(store.keys.prefix.encode()).decode().partition(":")
         if kind in names:
-            names[kind].append(name)
+            names[kind].append(name if kind == "rsv" else shown(name))
     next_release_ms: dict[str, str] = {}
     yield from _skus(store, connection, names, next_release_ms, still_here)
     yield from _reservations(store, connection, names["rsv"], next_release_ms, still_here)

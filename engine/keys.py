@@ -6,7 +6,7 @@ All keys of a partition share one hash tag, so that a basket is one atomic scrip
 |------------------------------|--------|---------------------------------------------------------------------------|
 | `stk:{p0}:meta`              | hash   | layout, gate, gate_reason, gate_token, restoring, run_id, epoch, seq,     |
 |                              |        | full_seq, clock_ms, selling_paused, selling_reason, default_hold_ms       |
-| `stk:{p0}:skus`              | zset   | every SKU by name, score 0                                                |
+| `stk:{p0}:skus`              | zset   | every SKU by its stored form, score 0                                     |
 | `stk:{p0}:sku:<sku>`         | hash   | available, reserved, allocated, on_hand, next_release_ms, name,           |
 |                              |        | limit_per_customer, sale_starts_ms, sale_ends_ms, paused                  |
 | `stk:{p0}:buyers:<sku>`      | hash   | user -> units held and bought, counted while the SKU has a limit          |
@@ -26,7 +26,8 @@ All keys of a partition share one hash tag, so that a basket is one atomic scrip
 `gate` is `open` on a server whose `run_id:master_replid` is the `run_id` in meta: then what is here was compared with the ledger in Postgres.
 `default_hold_ms` is the hold of those who ask for no time; without one, what each process was started with.
 `full_seq` is where `seq` stops as long as Postgres doesn't take events.
-`lines` is text: `sku=quantity sku=quantity`. Times are milliseconds since 1970 by the clock of Redis.
+`<sku>` is the stored form of a SKU (`engine.sku_names`): space, `=` and `%` are percent-encoded.
+`lines` is text: `sku=quantity sku=quantity`, with stored forms. Times are milliseconds since 1970 by the clock of Redis.
 `next_release_ms` is never later than the earliest deadline among the live holds of the SKU; it may be earlier.
 """
 
@@ -35,6 +36,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+
+from engine.sku_names import stored
 
 LAYOUT = 1
 """Version of the table above; a store written with another one is not opened."""
@@ -73,10 +76,10 @@ class Keys:
         return f"{self.prefix}rates"
 
     def sku(self, sku: str) -> str:
-        return f"{self.prefix}sku:{sku}"
+        return f"{self.prefix}sku:{stored(sku)}"
 
     def buyers(self, sku: str) -> str:
-        return f"{self.prefix}buyers:{sku}"
+        return f"{self.prefix}buyers:{stored(sku)}"
 
     def reservation(self, reservation_id: str) -> str:
         return f"{self.prefix}rsv:{reservation_id}"

@@ -11,6 +11,7 @@ import orjson
 
 from engine.database import Connection, Database
 from engine.errors import LedgerBroken
+from engine.sku_names import shown
 from engine.values import Event, unpacked
 
 ENTRY_ID = re.compile(r"\d{1,18}-\d{1,18}")
@@ -106,7 +107,7 @@ class Entry:
 
     @property
     def skus(self) -> list[str]:
-        return [word.rpartition("=")[0] for word in (self.fields[5] or "").split()]
+        return [shown(word.rpartition("=")[0]) for word in (self.fields[5] or "").split()]
 
 
 def entry_of(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry:

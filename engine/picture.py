@@ -12,6 +12,7 @@ from typing import Any
 
 from engine.errors import StoreUnavailable
 from engine.fold import LEVERS, Fold, Hash
+from engine.sku_names import shown
 from engine.states import State
 from engine.store import Store, answering
 from engine.values import Event, number, unpacked
@@ -84,7 +85,7 @@ def _scan(store: Store) -> dict[str, list[str]]:
         for key in set(store.redis.scan_iter(match=f"{store.keys.prefix}*", count=1_000)):
             kind, _, name = key.removeprefix(store.keys.prefix).partition(":")
             if kind in found:
-                found[kind].append(name)
+                found[kind].append(name if kind == "rsv" else shown(name))
     return found
 
 

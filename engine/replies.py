@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from engine import errors
+from engine.sku_names import shown
 from engine.states import State, Verdict
 from engine.store import Record
 from engine.values import Line, LineVerdict, MissingLine, Origin
@@ -140,7 +141,7 @@ def refuse(reply: Reply) -> NoReturn:
         case ["wrong_keys"]:
             raise errors.Inconsistent("The reservation's lines are not those that were just read")
         case ["inconsistent", sku]:
-            raise errors.Inconsistent(f"The counters of {sku} are below what this reservation has of it")
+            raise errors.Inconsistent(f"The counters of {shown(sku)} are below what this reservation has of it")
         case ["bad_request"]:
             raise errors.ValidationFailed({"lines": ["Quantities and times to hold are whole numbers from 1."]})
         case ["reason_required"]:
@@ -175,11 +176,11 @@ def fields_of(values: Sequence[str]) -> dict[str, str]:
 def _verdicts(values: Sequence[Any]) -> Iterator[LineVerdict]:
     for at in range(0, len(values), 6):
         sku, requested, available, verdict, max_reservable, next_release_ms = values[at : at + 6]
-        yield LineVerdict(sku, requested, available, Verdict(verdict), max_reservable, next_release_ms)
+        yield LineVerdict(shown(sku), requested, available, Verdict(verdict), max_reservable, next_release_ms)
 
 
 def missing_lines(text: str) -> Iterator[MissingLine]:
     for word in text.split():
         sku, _, counts = word.rpartition("=")
         requested, _, available = counts.partition("/")
-        yield MissingLine(sku, int(requested), int(available))
+        yield MissingLine(shown(sku), int(requested), int(available))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from engine.keys import Keys
 from engine.replies import Reply, done, flat
+from engine.sku_names import stored
 
 Words = list[str | int]
 
@@ -39,7 +40,7 @@ class Restoring:
         self._of_reservation(reservation_id, "record", until_ms, record)
 
     def sku(self, sku: str, fields: Mapping[str, str]) -> None:
-        self._put([self._keys.sku(sku), self._keys.skus], "sku", sku, 0, flat(fields))
+        self._put([self._keys.sku(sku), self._keys.skus], "sku", stored(sku), 0, flat(fields))
 
     def buyers(self, sku: str, users: Mapping[str, str]) -> None:
         """A hash of any size, in parts that a script can take."""

@@ -42,6 +42,7 @@ from engine.replies import (
     reserved_or_error,
 )
 from engine.restoring import Call, Restoring, Words
+from engine.sku_names import shown, stored
 from engine.states import State
 from engine.store import Record, Store, answering, sku_from
 from engine.values import Lever, Line, Operation, Order, Origin, Sku, unpacked
@@ -114,7 +115,7 @@ class Scripts:
         arguments: Words = [claim.id, origin.user, origin.actor, origin.request_id, claim.hold_ms, claim.fingerprint]
         arguments += [claim.cart_id, claim.replaces.id if claim.replaces else claim.latest, self._settings.retain_ms]
         arguments.append(int(not claim.by_default))
-        arguments += [value for line in claim.lines for value in (line.sku, line.quantity)]
+        arguments += [value for line in claim.lines for value in (stored(line.sku), line.quantity)]
         return keys, arguments
 
     def extend(self, record: Record, origin: Origin, hold_ms: int, operation: Operation) -> Extended:
@@ -203,14 +204,14 @@ class Scripts:
         keys += self._keys.skus_and_buyers(record.skus)
         arguments: Words = [record.id, origin.actor, origin.request_id, reason]
         arguments += [operation.fingerprint, self._settings.retain_ms, self._settings.retain_ms]
-        arguments += [value for line in lines for value in (line.sku, line.quantity)]
+        arguments += [value for line in lines for value in (stored(line.sku), line.quantity)]
         match self._run("cancel", keys, arguments):
             case ["cancelled", state, cancelled]:
                 return OrderChanged(State(state), unpacked(cancelled), replayed=False)
             case ["replayed", "cancelled", state, cancelled]:
                 return OrderChanged(State(state), unpacked(cancelled), replayed=True)
             case ["not_in_order", sku]:
-                raise errors.ValidationFailed({"lines": [f"The order has not that many of {sku} left."]})
+                raise errors.ValidationFailed({"lines": [f"The order has not that many of {shown(sku)} left."]})
             case reply:
                 refuse(reply)
 
@@ -235,7 +236,7 @@ class Scripts:
     def adjust(self, sku: str, delta: int, origin: Origin, reason: str, operation: Operation) -> Sku:
         """Needs an operation: without one, sending it twice would adjust twice."""
         keys = [self._keys.meta, self._keys.ledger, self._keys.sku(sku), self._keys.operation(operation.id)]
-        arguments: Words = [sku, delta, origin.actor, origin.request_id, reason]
+        arguments: Words = [stored(sku), delta, origin.actor, origin.request_id, reason]
         arguments += [operation.fingerprint, self._settings.retain_ms, MOST_ON_HAND]
         match self._run("adjust", keys, arguments):
             case ["adjusted", *values]:
@@ -267,7 +268,7 @@ class Scripts:
             self._keys.operation(operation.id),
             self._keys.skus,
         ]
-        arguments: Words = [sku, "" if on_hand is None else on_hand, origin.actor, origin.request_id]
+        arguments: Words = [stored(sku), "" if on_hand is None else on_hand, origin.actor, origin.request_id]
         arguments += [operation.fingerprint, self._settings.retain_ms, reason, lever]
         arguments += [word for pair in attributes.items() for word in pair]
         match self._run("configure", keys, arguments):
@@ -320,7 +321,7 @@ class Scripts:
 
     def put_line(self, cart_id: str, user: str, line: Line) -> None:
         """A quantity of 0 takes the line out."""
-        arguments: Words = [line.sku, line.quantity, user, MOST_LINES, self._settings.cart_ttl_ms]
+        arguments: Words = [stored(line.sku), line.quantity, user, MOST_LINES, self._settings.cart_ttl_ms]
         match self._run("put_line", [self._keys.cart(cart_id)], arguments):
             case ["put"]:
                 return
@@ -339,7 +340,7 @@ class Scripts:
     def empty_cart(self, cart_id: str, order: Order) -> None:
         """A cart that is gone is empty enough."""
         arguments: Words = [order.id, self._settings.cart_ttl_ms]
-        arguments += [value for line in order.lines for value in (line.sku, line.quantity)]
+        arguments += [value for line in order.lines for value in (stored(line.sku), line.quantity)]
         self._run("empty_cart", [self._keys.cart(cart_id)], arguments)
 
     def _hold_keys(self, reservation_id: str, skus: Sequence[str]) -> list[str]:

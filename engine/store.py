@@ -28,6 +28,7 @@ from engine.config import Settings
 from engine.errors import Closed, ConfigurationError, Inconsistent, StoreUnavailable
 from engine.keys import Keys
 from engine.ledger import Entry, entry_of
+from engine.sku_names import shown, stored
 from engine.values import Event, Line, Operation, Sku, number, unpacked
 
 RETRIES = 2
@@ -332,8 +333,9 @@ class Store:
 
     def _page_of_skus(self, after: str, limit: int) -> tuple[list[str], list[dict[str, str]]]:
         with answering():
-            least = f"({after}" if after else "-"
-            names = self.redis.zrange(self.keys.skus, least, "+", bylex=True, offset=0, num=limit)
+            least = f"({stored(after)}" if after else "-"
+            found = self.redis.zrange(self.keys.skus, least, "+", bylex=True, offset=0, num=limit)
+            names = [shown(name) for name in found]
             pipe = self.redis.pipeline(transaction=False)
             for name in names:
                 pipe.hgetall(self.keys.sku(name))
@@ -503,7 +505,7 @@ class Store:
     def all_skus(self) -> set[str]:
         """What the index has."""
         with answering():
-            return {name for name, _ in self.redis.zscan_iter(self.keys.skus, count=1_000)}
+            return {shown(name) for name, _ in self.redis.zscan_iter(self.keys.skus, count=1_000)}
 
     def deadlines(self) -> dict[str, float]:
         """Unix ms by the id of the hold."""

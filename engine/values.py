@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from engine.sku_names import shown, stored
 from engine.states import ORDER_STATE, Availability, State, Verdict
 
 
@@ -24,13 +25,15 @@ def summed(lines: Iterable[Line]) -> tuple[Line, ...]:
 
 
 def unpacked(text: str) -> tuple[Line, ...]:
-    """Lines as they stand in Redis, `sku=quantity sku=quantity`."""
-    return tuple(Line(sku, int(quantity)) for sku, _, quantity in (word.rpartition("=") for word in text.split()))
+    """Lines as they stand in Redis, `sku=quantity sku=quantity`, each SKU in its stored form."""
+    return tuple(
+        Line(shown(sku), int(quantity)) for sku, _, quantity in (word.rpartition("=") for word in text.split())
+    )
 
 
 def packed(lines: Iterable[Line]) -> str:
     """Lines as they stand in Redis."""
-    return " ".join(f"{line.sku}={line.quantity}" for line in lines)
+    return " ".join(f"{stored(line.sku)}={line.quantity}" for line in lines)
 
 
 def number(text: str | None) -> int:
