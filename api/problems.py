@@ -29,6 +29,7 @@ STATUS: dict[str, int] = {
     "reservation_expired": 409,
     "already_committed": 409,
     "refund_required": 409,
+    "payment_already_used": 409,
     "invalid_transition": 409,
     "payload_too_large": 413,
     "validation_failed": 422,

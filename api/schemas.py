@@ -9,7 +9,7 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 from api.answered import Answered
 from api.fields import Digits, Flag, Lines, Timestamp, Whole, are_lines
 from engine.limits import MAX_HOLD_SECONDS, MOST_IN_BATCH, MOST_LINES, MOST_ON_HAND, MOST_QUANTITY, SKU_PATTERN
-from engine.payments import Outcome
+from engine.payments import Outcome, PaymentEvent
 from engine.states import ORDER_STATE, Availability, State, Verdict
 
 MOST_AVAILABILITIES = 100
@@ -130,7 +130,7 @@ class CartSchema(Answered):
 
 class WebhookRequest(Strict):
     id = _words(required=True)
-    type = _words(required=True)
+    type = Text(required=True, validate=validate.OneOf(list(PaymentEvent)))
     reservation_id = _words(required=True)
     payment_id = _words(required=True)
 
@@ -233,7 +233,9 @@ class OrderSchema(Answered):
     user = Text(required=True)
     state = Text(required=True, validate=validate.OneOf(list(ORDER_STATE.values())))
     lines = fields.List(fields.Nested(LineSchema), required=True)
+    fulfilled_lines = fields.List(fields.Nested(LineSchema), required=True)
     cancelled_lines = fields.List(fields.Nested(LineSchema), required=True)
+    returned_lines = fields.List(fields.Nested(LineSchema), required=True)
     payment_id = Text(required=True)
     committed_at = Timestamp(attribute="committed_ms", required=True)
 
@@ -241,6 +243,10 @@ class OrderSchema(Answered):
 class CommitSchema(Answered):
     order = fields.Nested(OrderSchema, required=True)
     late = Flag(required=True)
+
+
+class FulfilRequest(Strict):
+    lines = Lines(fields.Nested(LineRequest), validate=validate.Length(1, MOST_LINES))
 
 
 class CancelRequest(Strict):

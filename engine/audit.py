@@ -19,6 +19,8 @@ SAYS = {
     "release": "released {lines}",
     "expire": "the hold's time ran out; {lines} went back",
     "commit": "paid with {payment}; {lines} allocated",
+    "note": "payment {payment}: the provider told {detail}",
+    "unknown_reservation": "payment {payment}: the provider told {detail} of a reservation that doesn't exist",
     "refund_required": "payment {payment} must be given back: {detail}",
     "cancel": "cancelled {lines}; they went back to available",
     "fulfil": "shipped {lines}",

@@ -55,11 +55,10 @@ class Carts:
         latest = self._latest(cart_id)
         live = latest is not None and latest.fields["state"] == State.RESERVED
         own = {line.sku: line.quantity for line in latest.lines} if live and latest else {}
-        counted = set(latest.fields.get("counted", "").split()) if live and latest else set()
         return Cart(
             cart_id,
             tuple(
-                _shown(line, now, own.get(line.sku, 0), allowed.get(line.sku), line.sku in counted)
+                _shown(line, now, own.get(line.sku, 0), allowed.get(line.sku))
                 for line, now in zip(lines, found, strict=True)
             ),
         )
@@ -120,7 +119,7 @@ class Carts:
         return self._store.record(latest) if latest else None
 
 
-def _shown(line: Line, now: SkuAvailability, own: int, allowed: int | None, counted: bool) -> CartLine:
-    within_limit = allowed is None or line.quantity <= allowed + (own if counted else 0)
+def _shown(line: Line, now: SkuAvailability, own: int, allowed: int | None) -> CartLine:
+    within_limit = allowed is None or line.quantity <= allowed + own
     fulfillable = now.status in SELLING and line.quantity <= now.available + own and within_limit
     return CartLine(line.sku, line.quantity, now.available, now.status, fulfillable)

@@ -17,7 +17,7 @@ from engine.config import Settings
 from engine.errors import ConfigurationError, StoreUnavailable
 from engine.meter import Meter
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The revision in engine/migrations that this program knows."""
 
 READERS = 4

@@ -96,7 +96,7 @@ def build(
         stock=stock,
         audit=Audit(durability, ledger),
         carts=Carts(store, scripts, stock, reservations, ids, settings.cart_ttl_ms),
-        payments=Payments(scripts, durability, reservations),
+        payments=Payments(scripts, records, durability, reservations, ids),
         overview=Overview(watch, ledger, settings),
         meter=meter,
         levers=Levers(store, records, stock, reservations),

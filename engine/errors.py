@@ -53,17 +53,26 @@ class AlreadyCommitted(EngineError):
     code = "already_committed"
 
 
-class RefundRequired(EngineError):
-    """Money came for a hold that is gone, and so is the stock; or (no `lines`) another payment has paid for it.
+class PaymentAlreadyUsed(EngineError):
+    """One payment pays for one reservation."""
 
-    On record in the ledger; final for this payment id.
+    code = "payment_already_used"
+
+    def __init__(self) -> None:
+        super().__init__("This payment id was used for another reservation; a new payment needs an id of its own.")
+
+
+class RefundRequired(EngineError):
+    """Money came for a hold that has ended, and a line of it can't be had; or (no `lines`) another payment has paid for it.
+
+    On record in the ledger; final for this payment id. `lines` has a verdict for every line.
     """
 
     code = "refund_required"
 
     def __init__(self, lines: tuple[MissingLine, ...]) -> None:
-        gone = [f"{line.sku}: {line.requested} paid for, {line.available} available" for line in lines]
-        why = "The hold had ended and its stock is gone: " + ", ".join(gone)
+        refused = [f"{line.sku}: {line.verdict}" for line in lines if line.verdict != "ok"]
+        why = "The hold had ended, and not every line can be had any more: " + ", ".join(refused)
         super().__init__(why if lines else "Another payment has paid for it.")
         self.lines = lines
 

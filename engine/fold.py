@@ -30,7 +30,10 @@ MOVES: dict[str, tuple[int, int, int, int]] = {
 
 COUNTERS = ("available", "reserved", "allocated", "on_hand")
 LIMITS: dict[str, int] = {"reserve": 1, "commit late": 1, "release": -1, "expire": -1, "cancel": -1}
-"""What one unit of a counted line does to its buyer's count."""
+"""What one unit of a line does to its buyer's count."""
+
+PAYMENTS = frozenset({"commit", "refund_required"})
+"""Events by which a payment id belongs to one reservation."""
 
 ENDED = frozenset({State.RELEASED, State.EXPIRED, State.FULFILLED, State.CANCELLED})
 
@@ -56,6 +59,7 @@ class Answer:
 class Fold:
     """Hashes by name. With `as_of`, those that were read later than the first event: older events don't touch them.
 
+    `payments` has the reservation of each payment id, and when it was paid with first (`at_ms`).
     `since` is the seq as of which everything else is known. `lookup` finds a record that was forgotten.
     """
 
@@ -64,6 +68,7 @@ class Fold:
     buyers: dict[str, Hash] = field(default_factory=dict)
     checkouts: dict[str, str] = field(default_factory=dict)
     answers: dict[str, Answer] = field(default_factory=dict)
+    payments: dict[str, tuple[str, int]] = field(default_factory=dict)
     ended_ms: dict[str, int] = field(default_factory=dict)
     selling: Hash = field(default_factory=dict)
     clock_ms: int = 0
@@ -79,16 +84,18 @@ class Fold:
         """Take one event in. Raises KeyError or ValueError on one that can't follow what is known."""
         self.clock_ms = max(self.clock_ms, event.at_ms)
         created = event.op == "recount" and event.lines[0].sku not in self.skus
-        counted = self._counted(event)
         effect = "commit late" if event.op == "commit" and event.detail == "late" else event.op
         if effect in MOVES:
             self._move(event, MOVES[effect])
         if event.op in ("recount", "configure"):
             self._attributes(event)
-        if effect in LIMITS and counted:
-            self._count(event, counted, LIMITS[effect])
-        if event.reservation_id and self._later("rsv", event.reservation_id, event.seq):
-            self._record(event, counted)
+        if effect in LIMITS:
+            self._count(event, LIMITS[effect])
+        if event.op in PAYMENTS:
+            self.payments.setdefault(event.payment_id, (event.reservation_id, event.at_ms))
+        known = event.reservation_id and event.op != "unknown_reservation"
+        if known and self._later("rsv", event.reservation_id, event.seq):
+            self._record(event)
         if event.op in ("pause", "resume", "default_hold"):
             self._lever(event)
         if event.operation:
@@ -105,15 +112,7 @@ class Fold:
             del self.ended_ms[name], self.records[name]
         self.answers.clear()
         self.checkouts.clear()
-
-    def _counted(self, event: Event) -> str:
-        """The SKUs of the event whose units move in its buyer's count. The first version didn't write that down."""
-        if event.counted is not None:
-            return event.counted
-        if event.op in ("reserve", "commit") and not (event.op == "commit" and event.detail != "late"):
-            skus = [line.sku for line in event.lines if "limit_per_customer" in self.skus.get(line.sku, {})]
-            return " ".join(skus)
-        return self.records.get(event.reservation_id, {}).get("counted", "")
+        self.payments.clear()
 
     def _later(self, kind: str, name: str, seq: int) -> bool:
         return not self.as_of or seq > self.as_of.get((kind, name), self.since)
@@ -146,20 +145,19 @@ class Fold:
         # A reason may be empty in events of earlier versions, and stands in meta all the same.
         self.selling = kept | {name: value for name, value in changes.items() if value or name == "selling_reason"}
 
-    def _count(self, event: Event, counted: str, step: int) -> None:
-        skus = set(counted.split())
+    def _count(self, event: Event, step: int) -> None:
         for line in event.lines:
-            if line.sku in skus and self._later("buyers", line.sku, event.seq):
+            if self._later("buyers", line.sku, event.seq):
                 users = self.buyers.setdefault(line.sku, {})
                 units = int(users.get(event.user, 0)) + step * line.quantity
                 users.pop(event.user, None)
                 if units > 0:
                     users[event.user] = str(units)
 
-    def _record(self, event: Event, counted: str) -> None:
+    def _record(self, event: Event) -> None:
         name = event.reservation_id
         if event.op == "reserve":
-            self._reserve(event, counted)
+            self._reserve(event)
             return
         record = self.records.get(name) or self.lookup(name)
         if record is None:
@@ -169,34 +167,37 @@ class Fold:
         self.records[name] = record
         match event.op:
             case "extend":
-                record.setdefault("first_deadline_ms", record["deadline_ms"])
                 record["deadline_ms"] = str(event.deadline_ms)
             case "release":
                 record["state"] = State.RELEASED
             case "expire":
                 record["state"] = State.EXPIRED
             case "commit":
-                late = event.detail == "late"
                 record |= {"state": State.COMMITTED, "payment_id": event.payment_id, "committed_ms": str(event.at_ms)}
-                record |= {"late": str(int(late)), "counted": counted if late else record.get("counted", "")}
+                record["late"] = str(int(event.detail == "late"))
             case "refund_required":
                 record[f"refund:{event.payment_id}"] = event.detail
             case "cancel":
-                record |= {"state": event.detail, "cancelled": _cancelled(record, event.lines)}
+                record |= {"state": event.detail, "cancelled": _added(record, "cancelled", event.lines)}
             case "fulfil":
-                record["state"] = State.FULFILLED
+                # Events of layout 1 ship all that is left, and don't say so.
+                record |= {"state": event.detail or State.FULFILLED}
+                record["fulfilled"] = _added(record, "fulfilled", event.lines)
+            case "note":
+                if f"attempt:{event.payment_id}" not in record:
+                    record |= {f"attempt:{event.payment_id}": "1", "attempt": event.payment_id}
         if record["state"] in ENDED:
-            if event.op != "refund_required":
+            if event.op not in ("refund_required", "note"):
                 self.ended_ms[name] = event.at_ms
         else:
             self.ended_ms.pop(name, None)
 
-    def _reserve(self, event: Event, counted: str) -> None:
+    def _reserve(self, event: Event) -> None:
         fingerprint, _, cart = event.detail.partition(" ")
         cart, _, created_ms = cart.partition(" ")
         record = {"state": str(State.RESERVED), "user": event.user, "lines": packed(event.lines)}
         record |= {"created_ms": created_ms or str(event.at_ms), "deadline_ms": str(event.deadline_ms)}
-        optional = {"request": fingerprint, "counted": counted, "cart": cart}
+        optional = {"request": fingerprint, "cart": cart}
         self.ended_ms.pop(event.reservation_id, None)
         self.records[event.reservation_id] = record | {name: value for name, value in optional.items() if value}
         if cart:
@@ -213,9 +214,13 @@ class Fold:
             case "commit":
                 answer = ["committed", event.at_ms, int(event.detail == "late")]
             case "cancel":
-                answer = ["cancelled", event.detail, record.get("cancelled", "")]
+                answer = ["cancelled", record["state"], record.get("fulfilled", ""), record.get("cancelled", "")]
             case "fulfil":
-                answer = ["fulfilled", record.get("cancelled", "")]
+                answer = ["fulfilled", record["state"], record.get("fulfilled", ""), record.get("cancelled", "")]
+            case "note":
+                answer = ["noted"]
+            case "unknown_reservation":
+                answer = ["unknown_reservation"]
             case "restock" | "withdraw":
                 answer = ["adjusted", *self._flat(event.lines[0].sku)]
             case "recount" | "configure":
@@ -228,9 +233,9 @@ class Fold:
         return [word for pair in self.skus.get(sku, {}).items() for word in pair]
 
 
-def _cancelled(record: Hash, lines: tuple[Line, ...]) -> str:
-    """All that was ever cancelled of an order, in the order of its lines."""
+def _added(record: Hash, name: str, lines: tuple[Line, ...]) -> str:
+    """All that was ever shipped (`fulfilled`) or called off (`cancelled`) of an order, in the order of its lines."""
     units: dict[str, int] = {}
-    for line in (*unpacked(record.get("cancelled", "")), *lines):
+    for line in (*unpacked(record.get(name, "")), *lines):
         units[line.sku] = units.get(line.sku, 0) + line.quantity
     return packed(Line(line.sku, units[line.sku]) for line in unpacked(record["lines"]) if line.sku in units)

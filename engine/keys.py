@@ -9,13 +9,15 @@ All keys of a partition share one hash tag, so that a basket is one atomic scrip
 | `stk:{p0}:skus`              | zset   | every SKU by its stored form, score 0                                     |
 | `stk:{p0}:sku:<sku>`         | hash   | available, reserved, allocated, on_hand, next_release_ms, name,           |
 |                              |        | limit_per_customer, sale_starts_ms, sale_ends_ms, paused                  |
-| `stk:{p0}:buyers:<sku>`      | hash   | user -> units held and bought, counted while the SKU has a limit          |
-| `stk:{p0}:rsv:<id>`          | hash   | state, user, lines, created_ms, deadline_ms, first_deadline_ms,           |
-|                              |        | request (its fingerprint), counted, cart, payment_id, committed_ms, late, cancelled,          |
-|                              |        | refund:<payment_id>; kept 24 h after its end                              |
+| `stk:{p0}:buyers:<sku>`      | hash   | user -> units held and bought since ever, counted for every SKU           |
+| `stk:{p0}:rsv:<id>`          | hash   | state, user, lines, created_ms, deadline_ms, request (its fingerprint),   |
+|                              |        | cart, attempt, attempt:<payment_id>, payment_id, committed_ms, late,      |
+|                              |        | fulfilled, cancelled, refund:<payment_id>; kept 24 h after its end        |
 | `stk:{p0}:lease:<id>`        | string | `1`, with the hold's TTL: its end wakes the sweeper                       |
 | `stk:{p0}:deadlines`         | zset   | reservation id -> deadline_ms, exactly the live holds                     |
 | `stk:{p0}:op:<id>`           | string | fingerprint and answer of a call that must not happen twice; 24 h         |
+| `stk:{p0}:payment:<id>`      | string | id of the reservation that this payment was for; 24 h, then Postgres      |
+|                              |        | knows it                                                                  |
 | `stk:{p0}:checkout:<cart>`   | string | id of the latest reservation made from this cart; 24 h                    |
 | `stk:{p0}:ledger`            | stream | one event per change, entry id `<epoch>-<seq>`                            |
 | `stk:{p0}:keeper`            | string | name of the keeper that leads; 3 s                                        |
@@ -39,8 +41,8 @@ from functools import cached_property
 
 from engine.sku_names import stored
 
-LAYOUT = 1
-"""Version of the table above; a store written with another one is not opened."""
+LAYOUT = 2
+"""Version of the table above. A store of an earlier one is made anew from the ledger; one of a later one isn't opened."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,9 @@ class Keys:
 
     def operation(self, operation_id: str) -> str:
         return f"{self.prefix}op:{operation_id}"
+
+    def payment(self, payment_id: str) -> str:
+        return f"{self.prefix}payment:{payment_id}"
 
     def checkout(self, cart_id: str) -> str:
         return f"{self.prefix}checkout:{cart_id}"

@@ -12,7 +12,7 @@ import orjson
 from engine.database import Connection, Database
 from engine.errors import LedgerBroken
 from engine.sku_names import shown
-from engine.values import Event, unpacked
+from engine.values import EVERY_LINE, Event, unpacked
 
 ENTRY_ID = re.compile(r"\d{1,18}-\d{1,18}")
 """`<epoch>-<seq>`, what a page ends at."""
@@ -74,7 +74,7 @@ class Position:
 
 @dataclass(frozen=True)
 class Entry:
-    """An event as the stream has it; `fields` in the order of `FIELDS`, `counted` None in events of the first version."""
+    """An event as the stream has it; `fields` in the order of `FIELDS`, `counted` tells the layout: see `EVERY_LINE`."""
 
     epoch: int
     seq: int
@@ -209,11 +209,22 @@ class Ledger:
         """The hash of a reservation, as the projection has it."""
         return self._database.run(lambda connection: record(connection, self._partition, reservation_id))
 
+    def payment(self, payment_id: str) -> str | None:
+        """The id of the reservation that a payment was for, as the projection has it."""
+        return self._database.run(lambda connection: payment(connection, self._partition, payment_id))
+
 
 def record(connection: Connection, partition: str, reservation_id: str) -> dict[str, str] | None:
     """The hash of a reservation, as the projection has it."""
     query = "SELECT record FROM reservations WHERE (partition, id) = (%s, %s)"
     row = connection.execute(query, [partition, reservation_id]).fetchone()
+    return row[0] if row else None
+
+
+def payment(connection: Connection, partition: str, payment_id: str) -> str | None:
+    """The id of the reservation that a payment was for, as the projection has it."""
+    query = "SELECT reservation_id FROM payments WHERE (partition, payment_id) = (%s, %s)"
+    row = connection.execute(query, [partition, payment_id]).fetchone()
     return row[0] if row else None
 
 
@@ -318,6 +329,6 @@ def event_of(row: Sequence[object]) -> Event:
         reason=reason or "",
         request_id=request_id or "",
         detail=detail or "",
-        counted=counted,
         operation=operation or "",
+        layout=2 if counted == EVERY_LINE else 1,
     )

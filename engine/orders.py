@@ -27,14 +27,15 @@ class Orders:
             raise NotFound("No such order")
         return order
 
-    def fulfil(self, order_id: str, origin: Origin, operation: Operation) -> Order:
-        """What is left of the order leaves `allocated` and `on_hand`. Repeatable.
+    def fulfil(self, order_id: str, origin: Origin, lines: Sequence[Line], operation: Operation) -> Order:
+        """Shipped units leave `allocated` and `on_hand`: those of `lines`, or with none given all that is left. Repeatable.
 
         Raises:
-            InvalidTransition: the order is cancelled.
+            InvalidTransition: the order is cancelled, or nothing of it is left for `lines`.
+            ValidationFailed: fewer units are left in the order than `lines` names.
         """
         record = _paid(self._records.at_hand(order_id))
-        return _changed(record, self._scripts.fulfil(record, origin, operation))
+        return _changed(record, self._scripts.fulfil(record, origin, summed(lines), once(operation)))
 
     def cancel(self, order_id: str, origin: Origin, reason: str, lines: Sequence[Line], operation: Operation) -> Order:
         """Allocated units go back to available: those of `lines`, or with none given all that is left. Repeatable.
@@ -68,10 +69,16 @@ def order_of(record: Record) -> Order:
         payment_id=fields["payment_id"],
         committed_ms=int(fields["committed_ms"]),
         late=fields["late"] == "1",
+        fulfilled_lines=unpacked(fields.get("fulfilled", "")),
         cancelled_lines=unpacked(fields.get("cancelled", "")),
     )
 
 
 def _changed(record: Record, change: OrderChanged) -> Order:
-    order = order_of(record)
-    return replace(order, reservation_state=change.state, cancelled_lines=change.cancelled, replayed=change.replayed)
+    return replace(
+        order_of(record),
+        reservation_state=change.state,
+        fulfilled_lines=change.fulfilled,
+        cancelled_lines=change.cancelled,
+        replayed=change.replayed,
+    )

@@ -130,6 +130,7 @@ def _readable(record: Hash) -> bool:
     try:
         unpacked(record["lines"])
         unpacked(record.get("cancelled", ""))
+        unpacked(record.get("fulfilled", ""))
         return int(record["deadline_ms"]) > 0 and bool(State(record["state"])) and "user" in record
     except (KeyError, ValueError):
         return False

@@ -47,7 +47,10 @@ PUT_ANSWERS = """
     ON CONFLICT (partition, operation_id) DO UPDATE
         SET (fingerprint, answer, at_ms) = (excluded.fingerprint, excluded.answer, excluded.at_ms)
 """
-
+PUT_PAYMENTS = """
+    INSERT INTO payments SELECT %s, * FROM unnest(%s::text[], %s::text[], %s::bigint[])
+    ON CONFLICT (partition, payment_id) DO NOTHING
+"""
 
 MOST_LINES = 50_000
 """Lines of the events in one transaction, some more at most."""
@@ -62,6 +65,7 @@ READ_BUYERS = """
     WHERE partition = %s AND (%s::text[] IS NULL OR sku = ANY(%s)) GROUP BY sku
 """
 READ_CHECKOUTS = "SELECT cart, reservation_id, at_ms FROM checkouts WHERE partition = %s AND at_ms > %s"
+READ_PAYMENTS = "SELECT payment_id, reservation_id, at_ms FROM payments WHERE partition = %s AND at_ms > %s"
 READ_ANSWERS = "SELECT operation_id, fingerprint, answer, at_ms FROM answers WHERE partition = %s AND at_ms > %s"
 
 
@@ -178,6 +182,9 @@ class Projection:
         answers = [(name, kept.fingerprint, kept.answer, kept.at_ms) for name, kept in fold.answers.items()]
         if answers:
             connection.execute(PUT_ANSWERS, [partition, *map(list, zip(*answers, strict=True))])
+        payments = [(payment_id, *of) for payment_id, of in fold.payments.items()]
+        if payments:
+            connection.execute(PUT_PAYMENTS, [partition, *map(list, zip(*payments, strict=True))])
 
 
 def _bounded(page: list[Event]) -> list[Event]:
@@ -191,7 +198,7 @@ def _bounded(page: list[Event]) -> list[Event]:
 
 
 def forget(connection: Connection, partition: str, before_ms: int) -> None:
-    """Let checkouts and answers go that Redis doesn't keep any more either. Reservations stay for good."""
+    """Let checkouts and answers go that Redis doesn't keep any more either. Reservations and payments stay for good."""
     connection.execute("DELETE FROM checkouts WHERE partition = %s AND at_ms < %s", [partition, before_ms])
     connection.execute("DELETE FROM answers WHERE partition = %s AND at_ms < %s", [partition, before_ms])
 
@@ -251,7 +258,7 @@ def read(
 ) -> Iterator[tuple[str, str, Any]]:
     """What Redis has to hold: kind, name and content, one after the other. In a transaction of the caller's.
 
-    Reservations that live, or ended no longer ago than that; SKUs; their buyers; checkouts and answers.
+    Reservations that live, or ended no longer ago than that; SKUs; their buyers; checkouts, answers and payments.
     `only`: nothing but these reservations, however long ago they ended, and SKUs, and buyers even where there are none.
     """
 
@@ -273,6 +280,8 @@ def read(
         yield "checkout", name, (reservation_id, at_ms)
     for name, fingerprint, answer, at_ms in rows(READ_ANSWERS, ended_since_ms):
         yield "answer", name, Answer(fingerprint, answer, at_ms)
+    for payment_id, reservation_id, at_ms in rows(READ_PAYMENTS, ended_since_ms):
+        yield "payment", payment_id, (reservation_id, at_ms)
 
 
 def _json(rows: list[dict[str, Any]]) -> str:

@@ -27,6 +27,13 @@ class Records:
             record = self._store.record(reservation_id)
         return self._look(reservation_id, record)
 
+    def paid_with(self, payment_id: str) -> str | None:
+        """The id of the reservation that a payment was for, as far as Postgres has it; what is newer Redis knows.
+
+        Raises StoreUnavailable: Postgres can't say.
+        """
+        return self._ledger.payment(payment_id)
+
     def _look(self, reservation_id: str, found: Record | None) -> Record | None:
         """Look once more where nothing was found: while Redis is made anew, what isn't there yet isn't unknown.
 

@@ -21,13 +21,14 @@ from engine.database import Connection, Database, answering
 from engine.errors import ConfigurationError, LedgerBroken, StoreUnavailable
 from engine.fold import Answer, Hash
 from engine.ids import random_id
+from engine.keys import LAYOUT
 from engine.ledger import PAGE, Position
 from engine.projection import Projection
 from engine.restoring import Restoring
 from engine.scripts import Scripts
 from engine.states import State
 from engine.store import Store
-from engine.values import unpacked
+from engine.values import number, unpacked
 from engine.writer import Writer
 
 RECOVERY_LOCK = 0x53746F636B52
@@ -45,6 +46,7 @@ class Need(StrEnum):
     CERTIFY = "certify"
     REPLAY = "replay"
     REBUILD = "rebuild"
+    UPGRADE = "upgrade"
     DECISION = "decision"
 
 
@@ -85,7 +87,7 @@ class Recovery:
     def certified(self) -> bool:
         """Whether the gate is open on the server that is connected to."""
         meta, last = self._store.head()
-        sound = _readable(meta) and last in ("", f"{meta['epoch']}-{meta['seq']}")
+        sound = _readable(meta) and last in ("", f"{meta['epoch']}-{meta['seq']}") and _layout(meta) == LAYOUT
         return sound and meta.get("gate") == "open" and meta.get("run_id") == self._store.run_id()
 
     def recover(self) -> Recovered | Finding:
@@ -103,14 +105,14 @@ class Recovery:
             match finding.need:
                 case Need.DECISION:
                     return self._undecided(finding)
-                case Need.REBUILD:
+                case Need.REBUILD | Need.UPGRADE:
                     token, recovered = self._made_anew(finding)
                 case Need.REPLAY:
                     recovered = self._put_back(token, finding, self._touched(finding))
                 case _:
                     recovered = Recovered(finding, 0, 0)
             try:
-                if finding.need is not Need.REBUILD and (why := self._differs(finding)):
+                if recovered.finding.need is not Need.REBUILD and (why := self._differs(finding)):
                     log.error("redis_differs", why=why, effect="it is made anew from the ledger")
                     token, recovered = self._made_anew(replace(finding, why=f"{finding.why}, but {why}"))
                 self._open(token, recovered)
@@ -173,9 +175,13 @@ class Recovery:
             if not readable:
                 return found(Need.DECISION, "Redis has a meta without a readable epoch, seq or clock_ms")
             try:
-                return self._compared(connection, found, here, there)
+                finding = self._compared(connection, found, here, there)
             except LedgerBroken as broken:
                 return found(Need.DECISION, str(broken))
+            if (layout := _layout(meta)) < LAYOUT and finding.need is not Need.REBUILD:
+                why = f"Redis has layout {layout}, of an earlier version; {finding.why}"
+                return found(Need.UPGRADE if here.seq >= there.seq else Need.REBUILD, why)
+            return finding
 
     def _compared(self, connection: Connection, found: Found, here: Position, there: Position) -> Finding:
         entries = self._store.latest_entries("+", OVERLAP)
@@ -252,7 +258,7 @@ class Recovery:
         """Forget all that Redis has, also of an earlier restore, and put back what the ledger says."""
         # Nothing is forgotten before it's known that the ledger can be folded.
         self.projection.advance(self._still_here)
-        if finding.need is Need.CERTIFY:
+        if finding.need in (Need.CERTIFY, Need.UPGRADE):
             self._shut("being restored from the ledger", restoring=False)
             self.writer.drain()
             self.projection.advance(self._still_here)
@@ -267,9 +273,9 @@ class Recovery:
         keep = {name.encode() for name in (self._store.keys.meta, self._store.keys.keeper)}
         restoring = self._scripts.restore(token, PIPELINED)
         keys = self._store.names() - keep
-        for number, key in enumerate(keys):
+        for count, key in enumerate(keys):
             restoring.gone(key)
-            if number % PAGE == 0:
+            if count % PAGE == 0:
                 self._still_here()
         restoring.finish()
 
@@ -278,7 +284,7 @@ class Recovery:
         ended_since_ms = self._store.now_ms() - self._retain_ms
         next_release_ms = self._store.next_releases(only[1]) if only else {}
         restoring = self._scripts.restore(token, PIPELINED)
-        reservations = skus = number = 0
+        reservations = skus = count = 0
         with self._database.connect() as connection, answering(), connection.transaction():
             # It locks nothing, and waits while Redis is written.
             connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
@@ -291,10 +297,14 @@ class Recovery:
                     if int(content["reserved"]) and name in next_release_ms:
                         content["next_release_ms"] = str(next_release_ms[name])
                 _put(restoring, kind, name, content, self._retain_ms)
-                if (number := number + 1) % PAGE == 0:
+                if (count := count + 1) % PAGE == 0:
                     self._still_here()
         restoring.finish()
         return Recovered(finding, reservations, skus)
+
+
+def _layout(meta: Hash) -> int:
+    return number(meta.get("layout"))
 
 
 def _readable(meta: Hash) -> bool:
@@ -324,6 +334,9 @@ def _put(restoring: Restoring, kind: str, name: str, content: Any, retain_ms: in
         case "checkout":
             reservation_id, at_ms = content
             restoring.checkout(name, reservation_id, at_ms + retain_ms)
+        case "payment":
+            reservation_id, at_ms = content
+            restoring.payment(name, reservation_id, at_ms + retain_ms)
         case "answer":
             kept: Answer = content
             restoring.answer(name, kept.text, kept.at_ms + retain_ms)

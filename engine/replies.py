@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from engine import errors
 from engine.sku_names import shown
 from engine.states import State, Verdict
 from engine.store import Record
-from engine.values import Line, LineVerdict, MissingLine, Origin
+from engine.values import Line, LineVerdict, MissingLine, Origin, unpacked
 
 Reply = list[Any]
 
@@ -44,7 +44,11 @@ class Moved:
 class Reserved:
     created_ms: int
     deadline_ms: int
-    replayed: bool
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """The reservation was made before; its record says how it is now."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,13 @@ class Refused:
     now_ms: int
     due: bool
     lines: tuple[LineVerdict, ...]
+
+
+@dataclass(frozen=True)
+class OtherAttempt:
+    """Another attempt to pay was noted since the one that was cancelled."""
+
+    payment_id: str
 
 
 @dataclass(frozen=True)
@@ -82,7 +93,7 @@ class Committed:
 
 @dataclass(frozen=True)
 class Refundable:
-    """The hold had ended and these units are gone."""
+    """The hold had ended, and at least one of these lines can't be had any more."""
 
     lines: tuple[MissingLine, ...]
     epoch: int
@@ -99,8 +110,20 @@ class Noted:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What a provider has told is on record; `known`: of a reservation that there is."""
+
+    known: bool
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True)
 class OrderChanged:
+    """`fulfilled` and `cancelled` are all that was ever shipped and called off."""
+
     state: State
+    fulfilled: tuple[Line, ...]
     cancelled: tuple[Line, ...]
     replayed: bool
 
@@ -113,15 +136,18 @@ REFUSALS: dict[str, type[errors.EngineError]] = {
         errors.IdempotencyKeyReused,
         errors.ReservationExpired,
         errors.AlreadyCommitted,
+        errors.PaymentAlreadyUsed,
     )
 }
 """Statuses that mean the same from every script and need no more words."""
 
 
-def reserved(reply: Reply) -> Reserved | Refused | Moved:
+def reserved(reply: Reply) -> Reserved | Replayed | Refused | Moved:
     match reply:
-        case ["reserved" | "replayed" as status, created_ms, deadline_ms]:
-            return Reserved(created_ms, deadline_ms, status == "replayed")
+        case ["reserved", created_ms, deadline_ms]:
+            return Reserved(created_ms, deadline_ms)
+        case ["replayed"]:
+            return Replayed()
         case ["lines_unavailable", now_ms, due, *values]:
             return Refused(now_ms, bool(due), tuple(_verdicts(values)))
         case ["moved"]:
@@ -129,11 +155,23 @@ def reserved(reply: Reply) -> Reserved | Refused | Moved:
     refuse(reply)
 
 
-def reserved_or_error(reply: Reply) -> Reserved | Refused | Moved | errors.EngineError:
+def reserved_or_error(reply: Reply) -> Reserved | Replayed | Refused | Moved | errors.EngineError:
     try:
         return reserved(reply)
     except errors.EngineError as error:
         return error
+
+
+def order_changed(reply: Reply, status: str) -> OrderChanged:
+    """What cancel.lua and fulfil.lua answer, each under its own status."""
+    match reply:
+        case [first, *rest] if first == "replayed" and rest[0] == status:
+            return replace(order_changed(rest, status), replayed=True)
+        case [first, state, fulfilled, cancelled] if first == status:
+            return OrderChanged(State(state), unpacked(fulfilled), unpacked(cancelled), replayed=False)
+        case ["not_in_order", sku]:
+            raise errors.ValidationFailed({"lines": [f"The order has not that many of {shown(sku)} left."]})
+    refuse(reply)
 
 
 def refuse(reply: Reply) -> NoReturn:
@@ -182,5 +220,7 @@ def _verdicts(values: Sequence[Any]) -> Iterator[LineVerdict]:
 def missing_lines(text: str) -> Iterator[MissingLine]:
     for word in text.split():
         sku, _, counts = word.rpartition("=")
-        requested, _, available = counts.partition("/")
-        yield MissingLine(shown(sku), int(requested), int(available))
+        requested, available, *verdict = counts.split("/")
+        # Events of layout 1 name only the lines that were short, without a verdict.
+        short = Verdict.INSUFFICIENT if int(available) else Verdict.SOLD_OUT
+        yield MissingLine(shown(sku), int(requested), int(available), Verdict(verdict[0]) if verdict else short)

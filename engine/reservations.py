@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from engine.durable import Durability
-from engine.errors import EngineError, IdempotencyKeyReused, Inconsistent, LinesUnavailable, NotFound, RefundRequired
+from engine.errors import (
+    EngineError,
+    IdempotencyKeyReused,
+    Inconsistent,
+    LinesUnavailable,
+    NotFound,
+    PaymentAlreadyUsed,
+    RefundRequired,
+    StoreUnavailable,
+)
 from engine.expiry import ACTOR, Expiry
 from engine.ids import DerivedIds, once, random_id
 from engine.meter import Meter
 from engine.records import Records
-from engine.replies import Claim, Due, Moved, Refundable, Refused, Reserved
+from engine.replies import Claim, Due, Moved, OtherAttempt, Refundable, Refused, Replayed, Reserved
 from engine.scripts import Scripts
 from engine.states import State, Verdict
 from engine.store import Record, Store
@@ -56,7 +66,7 @@ class Reservations:
 
         Without `hold_seconds` the default counts: that of the operators, or else the one in the settings.
         Holds in the way whose time has run out are ended first, so that stock which is due is never refused.
-        With an idempotency key (and the request's fingerprint) a repeat gives the first answer.
+        With an idempotency key (and the request's fingerprint) a repeat shows the same reservation as it is then.
 
         Raises:
             LinesUnavailable: at least one line can't be had; has a verdict for each.
@@ -105,7 +115,7 @@ class Reservations:
         return Claim(reservation_id, origin, summed(lines), hold_ms, fingerprint, by_default=hold_seconds is None)
 
     def repeated(self, claim: Claim) -> Reservation | None:
-        """The first answer to this claim, if it was made before.
+        """The reservation of this claim as it is now, if it was made before.
 
         Raises:
             IdempotencyKeyReused: the claim's key came before with another fingerprint.
@@ -115,8 +125,7 @@ class Reservations:
             return None
         if record.fields.get("request") != claim.fingerprint:
             raise IdempotencyKeyReused
-        first_ms = int(record.fields.get("first_deadline_ms", record.fields["deadline_ms"]))
-        return replace(_reservation(record), state=State.RESERVED, deadline_ms=first_ms, replayed=True)
+        return replace(self.get(claim.id, claim.origin.user), replayed=True)
 
     def check_out(
         self, claim: Claim, lines: tuple[Line, ...], cart_id: str, latest: str, before: Record | None
@@ -133,7 +142,7 @@ class Reservations:
         whole = replace(claim, lines=lines, cart_id=cart_id, latest=latest, replaces=before)
         return self.decide(whole, self._scripts.reserve(whole))
 
-    def decide(self, claim: Claim, reply: Reserved | Refused | Moved) -> Reservation | None:
+    def decide(self, claim: Claim, reply: Reserved | Replayed | Refused | Moved) -> Reservation | None:
         """Ask again as long as a refusal may be due to holds whose time has run out, after ending these.
 
         Where none of these SKUs was due, and nothing at all has fallen due until the next refusal, that one is right. In a storm
@@ -158,17 +167,15 @@ class Reservations:
             reply = self._scripts.reserve(claim)
         if isinstance(reply, Moved):
             return None
-        lines = claim.lines
-        if reply.replayed and claim.cart_id:
-            lines = self._record(claim.id, claim.origin.user).lines
+        if isinstance(reply, Replayed):
+            return replace(self.get(claim.id, claim.origin.user), replayed=True)
         return Reservation(
             id=claim.id,
             state=State.RESERVED,
             user=claim.origin.user,
-            lines=lines,
+            lines=claim.lines,
             created_ms=reply.created_ms,
             deadline_ms=reply.deadline_ms,
-            replayed=reply.replayed,
         )
 
     def get(self, reservation_id: str, user: str | None) -> Reservation:
@@ -215,16 +222,32 @@ class Reservations:
         """
         find = self._records.find if lever is Lever.DRY_RUN else self._records.at_hand
         record = self._owned(find(reservation_id), None if anybody else origin.user)
-        state = self._scripts.release(record, origin, reason, lever)
-        while isinstance(state, Due):
+        state = self._release(record, origin, reason, lever, "")
+        assert not isinstance(state, OtherAttempt)
+        return replace(_reservation(record), state=state)
+
+    def release_attempt(self, reservation_id: str, origin: Origin, payment_id: str) -> bool:
+        """Give anybody's hold back, because an attempt to pay for it was cancelled.
+
+        Returns: False if another attempt was noted since, which may still pay; then nothing changes.
+
+        Raises:
+            AlreadyCommitted: it is paid for.
+        """
+        record = self._owned(self._records.at_hand(reservation_id), None)
+        return not isinstance(self._release(record, origin, "payment cancelled", Lever.NONE, payment_id), OtherAttempt)
+
+    def _release(
+        self, record: Record, origin: Origin, reason: str, lever: Lever, payment_id: str
+    ) -> State | OtherAttempt:
+        while isinstance(state := self._scripts.release(record, origin, reason, lever, payment_id), Due):
             if lever is Lever.DRY_RUN:
-                return replace(_reservation(record), state=State.EXPIRED)
+                return State.EXPIRED
             if {"inconsistent", "wrong_keys"} & set(
                 self._scripts.expire([(record.id, record.skus)], Origin(ACTOR, origin.request_id))
             ):
                 raise Inconsistent("The hold is due, but its counters are below what it has")
-            state = self._scripts.release(record, origin, reason, lever)
-        return replace(_reservation(record), state=state)
+        return state
 
     def commit(self, reservation_id: str, origin: Origin, payment_id: str, operation: Operation) -> Order:
         """Turn the hold into an order. The same payment id again gives the same answer. Its cart, if any, is emptied.
@@ -232,19 +255,28 @@ class Reservations:
         Either answer is given once the ledger says so in Postgres. If it can't, that doesn't undo what Redis decided:
         the repeat of the call gets the answer then.
 
-        Whether the hold still lives is decided by the clock of Redis. If not, the stock is taken again if it's free.
+        The clock of Redis decides whether the hold is still live. After its end the payment takes stock as a new reservation
+        would now, or the units that a later checkout of the same cart holds.
 
         Raises:
             AlreadyCommitted: by another payment.
-            RefundRequired: the hold had ended and its stock is gone; that is on record, and final for this payment.
+            PaymentAlreadyUsed: this payment was for another reservation.
+            RefundRequired: the hold had ended, and a line of it can't be had; that is on record, and final for this payment.
             StoreUnavailable: Postgres doesn't have it yet.
         """
         record = self._owned(self._records.at_hand(reservation_id), None)
+        self._check_unused(payment_id, record)
         settled = False
-        while isinstance(reply := self._scripts.commit(record, origin, payment_id, settled, operation), Due):
-            if settled:
-                raise Inconsistent("The hold is due, but refuses to end")
-            settled = not self._expiry.settle(record.skus, reply.now_ms, origin.request_id)
+        while True:
+            latest, later = self._later_checkout(record)
+            reply = self._scripts.commit(record, origin, payment_id, settled, operation, latest, later)
+            if isinstance(reply, Due):
+                if settled:
+                    raise Inconsistent("The hold is due, but refuses to end")
+                settled = not self._expiry.settle(record.skus, reply.now_ms, origin.request_id)
+            elif not isinstance(reply, Moved):
+                break
+            record = self._owned(self._records.at_hand(reservation_id), None)
         self._durability.wait(reply.epoch, reply.seq)
         if isinstance(reply, Refundable):
             raise RefundRequired(reply.lines)
@@ -261,6 +293,27 @@ class Reservations:
         if cart_id := record.fields.get("cart"):
             self._scripts.empty_cart(cart_id, order)
         return order
+
+    def _check_unused(self, payment_id: str, record: Record) -> None:
+        """Raises: PaymentAlreadyUsed: Postgres knows the payment of another reservation.
+
+        Redis itself refuses what was used in the last `retain_ms`. While Postgres can't say, that alone decides: the hold of
+        a buyer who has paid must not run out meanwhile.
+        """
+        if record.fields.get("payment_id") == payment_id:
+            return
+        with suppress(StoreUnavailable):
+            if self._records.paid_with(payment_id) not in (None, record.id):
+                raise PaymentAlreadyUsed
+
+    def _later_checkout(self, record: Record) -> tuple[str, Record | None]:
+        """The id of the latest reservation of an ended hold's cart, and that reservation if it may be live."""
+        cart_id = record.fields.get("cart")
+        if record.fields["state"] == State.RESERVED or not cart_id:
+            return "", None
+        latest = self._store.latest_checkout(cart_id)
+        later = self._store.record(latest) if latest not in ("", record.id) else None
+        return latest, later if later and later.fields.get("state") == State.RESERVED and not later.torn else None
 
     def _record(self, reservation_id: str, user: str | None) -> Record:
         return self._owned(self._records.find(reservation_id), user)

@@ -55,6 +55,9 @@ class Restoring:
     def answer(self, operation_id: str, text: str, until_ms: int) -> None:
         self._put([self._keys.operation(operation_id)], "text", operation_id, until_ms, [text])
 
+    def payment(self, payment_id: str, reservation_id: str, until_ms: int) -> None:
+        self._put([self._keys.payment(payment_id)], "text", payment_id, until_ms, [reservation_id])
+
     def gone(self, key: str | bytes) -> None:
         """A hash without fields is no hash."""
         self._put([key], "hash", "", 0, [])

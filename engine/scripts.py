@@ -29,23 +29,27 @@ from engine.replies import (
     Moved,
     Noted,
     OrderChanged,
+    OtherAttempt,
     Refundable,
     Refused,
+    Replayed,
     Reply,
     Reserved,
+    Told,
     done,
     fields_of,
     flat,
     missing_lines,
+    order_changed,
     refuse,
     reserved,
     reserved_or_error,
 )
 from engine.restoring import Call, Restoring, Words
-from engine.sku_names import shown, stored
+from engine.sku_names import stored
 from engine.states import State
 from engine.store import Record, Store, answering, sku_from
-from engine.values import Lever, Line, Operation, Order, Origin, Sku, unpacked
+from engine.values import Lever, Line, Operation, Order, Origin, Sku
 
 
 class Scripts:
@@ -95,11 +99,11 @@ class Scripts:
         """Let events go that Postgres has; a closed gate leaves them."""
         self._run("trim", [self._keys.meta, self._keys.ledger], [reached.epoch, reached.seq, keep, most])
 
-    def reserve(self, claim: Claim) -> Reserved | Refused | Moved:
+    def reserve(self, claim: Claim) -> Reserved | Replayed | Refused | Moved:
         keys, arguments = self._reserve_call(claim)
         return reserved(self._run("reserve", keys, arguments))
 
-    def reserve_all(self, claims: Sequence[Claim]) -> list[Reserved | Refused | Moved | errors.EngineError]:
+    def reserve_all(self, claims: Sequence[Claim]) -> list[Reserved | Replayed | Refused | Moved | errors.EngineError]:
         """Each claim on its own, all of them in one round trip."""
         replies = self._run_all("reserve", [self._reserve_call(claim) for claim in claims])
         return [reserved_or_error(reply) for reply in replies]
@@ -137,10 +141,16 @@ class Scripts:
             case reply:
                 refuse(reply)
 
-    def release(self, record: Record, origin: Origin, reason: str, lever: Lever) -> State | Due:
-        """Returns: the hold's state then; that is still `reserved` after a dry run which found nothing in the way."""
+    def release(
+        self, record: Record, origin: Origin, reason: str, lever: Lever, payment_id: str = ""
+    ) -> State | Due | OtherAttempt:
+        """`payment_id`: the attempt to pay whose cancelling is the reason.
+
+        Returns: the hold's state then; that is still `reserved` after a dry run which found nothing in the way.
+        """
         keys = self._hold_keys(record.id, record.skus)
         arguments: Words = [record.id, origin.actor, origin.request_id, reason, self._settings.retain_ms, lever]
+        arguments.append(payment_id)
         match self._run("release", keys, arguments):
             case ["released"]:
                 return State.RELEASED
@@ -150,6 +160,8 @@ class Scripts:
                 return State(state)
             case ["due", now_ms]:
                 return Due(now_ms)
+            case ["other_attempt", noted]:
+                return OtherAttempt(noted)
             case reply:
                 refuse(reply)
 
@@ -174,12 +186,25 @@ class Scripts:
         return statuses
 
     def commit(
-        self, record: Record, origin: Origin, payment_id: str, settled: bool, operation: Operation
-    ) -> Committed | Refundable | Due:
+        self,
+        record: Record,
+        origin: Origin,
+        payment_id: str,
+        settled: bool,
+        operation: Operation,
+        latest: str,
+        later: Record | None,
+    ) -> Committed | Refundable | Due | Moved:
+        """`latest` is the id of the latest reservation of the hold's cart, and `later` that one, if it may be live."""
         keys = [self._keys.meta, self._keys.ledger, *self._keys.hold(record.id), self._keys.operation(operation.id)]
-        keys += self._keys.skus_and_buyers(record.skus)
+        keys += [self._keys.payment(payment_id), *self._keys.skus_and_buyers(record.skus)]
+        if cart_id := record.fields.get("cart"):
+            keys.append(self._keys.checkout(cart_id))
+        if later:
+            keys += [self._keys.reservation(later.id), self._keys.lease(later.id)]
+            keys += self._keys.skus_and_buyers(later.skus)
         arguments: Words = [record.id, payment_id, origin.actor, origin.request_id, int(settled)]
-        arguments += [operation.fingerprint, self._settings.retain_ms]
+        arguments += [operation.fingerprint, self._settings.retain_ms, latest]
         match self._run("commit", keys, arguments):
             case ["committed", committed_ms, late, epoch, seq]:
                 return Committed(committed_ms, bool(late), epoch, seq, replayed=False)
@@ -189,6 +214,8 @@ class Scripts:
                 return Due(now_ms)
             case ["refund_required", missing, epoch, seq]:
                 return Refundable(tuple(missing_lines(missing)), epoch, seq)
+            case ["moved"]:
+                return Moved()
             case reply:
                 refuse(reply)
 
@@ -205,17 +232,9 @@ class Scripts:
         arguments: Words = [record.id, origin.actor, origin.request_id, reason]
         arguments += [operation.fingerprint, self._settings.retain_ms, self._settings.retain_ms]
         arguments += [value for line in lines for value in (stored(line.sku), line.quantity)]
-        match self._run("cancel", keys, arguments):
-            case ["cancelled", state, cancelled]:
-                return OrderChanged(State(state), unpacked(cancelled), replayed=False)
-            case ["replayed", "cancelled", state, cancelled]:
-                return OrderChanged(State(state), unpacked(cancelled), replayed=True)
-            case ["not_in_order", sku]:
-                raise errors.ValidationFailed({"lines": [f"The order has not that many of {shown(sku)} left."]})
-            case reply:
-                refuse(reply)
+        return order_changed(self._run("cancel", keys, arguments), "cancelled")
 
-    def fulfil(self, record: Record, origin: Origin, operation: Operation) -> OrderChanged:
+    def fulfil(self, record: Record, origin: Origin, lines: Sequence[Line], operation: Operation) -> OrderChanged:
         keys = [
             self._keys.meta,
             self._keys.ledger,
@@ -225,13 +244,8 @@ class Scripts:
         keys += [self._keys.sku(sku) for sku in record.skus]
         arguments: Words = [record.id, origin.actor, origin.request_id]
         arguments += [operation.fingerprint, self._settings.retain_ms, self._settings.retain_ms]
-        match self._run("fulfil", keys, arguments):
-            case ["fulfilled", cancelled]:
-                return OrderChanged(State.FULFILLED, unpacked(cancelled), replayed=False)
-            case ["replayed", "fulfilled", cancelled]:
-                return OrderChanged(State.FULFILLED, unpacked(cancelled), replayed=True)
-            case reply:
-                refuse(reply)
+        arguments += [value for line in lines for value in (stored(line.sku), line.quantity)]
+        return order_changed(self._run("fulfil", keys, arguments), "fulfilled")
 
     def adjust(self, sku: str, delta: int, origin: Origin, reason: str, operation: Operation) -> Sku:
         """Needs an operation: without one, sending it twice would adjust twice."""
@@ -312,10 +326,23 @@ class Scripts:
 
         Not required if it is this payment that has paid for it, after all.
         """
-        keys = [self._keys.meta, self._keys.ledger, self._keys.reservation(order_id)]
-        match self._run("refund", keys, [order_id, payment_id, origin.actor, origin.request_id]):
+        keys = [self._keys.meta, self._keys.ledger, self._keys.reservation(order_id), self._keys.payment(payment_id)]
+        arguments: Words = [order_id, payment_id, origin.actor, origin.request_id, self._settings.retain_ms]
+        match self._run("refund", keys, arguments):
             case ["refund_required" | "committed" as status, epoch, seq]:
                 return Noted(status == "refund_required", epoch, seq)
+            case reply:
+                refuse(reply)
+
+    def note(self, reservation_id: str, origin: Origin, payment_id: str, told: str, operation: Operation) -> Told:
+        """Put on record what a provider has told of an attempt to pay, also for a reservation that nobody knows."""
+        keys = [self._keys.meta, self._keys.ledger, self._keys.reservation(reservation_id)]
+        keys.append(self._keys.operation(operation.id))
+        arguments: Words = [reservation_id, payment_id, origin.actor, origin.request_id, told]
+        arguments += [operation.fingerprint, self._settings.retain_ms]
+        match self._run("note", keys, arguments):
+            case ["noted" | "unknown_reservation" as status, epoch, seq] | ["replayed", epoch, seq, status]:
+                return Told(status == "noted", epoch, seq)
             case reply:
                 refuse(reply)
 

@@ -1,10 +1,10 @@
 """States of a reservation and the moves between them.
 
 `reserved`   a live hold; the buyer has until its deadline. Moved on by commit, release or expire.
-`committed`  paid: an order whose units are allocated. Moved on by fulfil or cancel. Kept until then.
-`released`   the buyer walked away. A late payment may still commit it. Gone from Redis after 24 h.
+`committed`  paid: an order with units left to ship. Moved on by the fulfil or cancel that leaves none. Kept until then.
+`released`   given back by its buyer, an operator or a later checkout. A late payment may still commit it. Gone from Redis after 24 h.
 `expired`    its time ran out. A late payment may still commit it. Gone from Redis after 24 h.
-`fulfilled`  shipped. The end. Gone from Redis after 24 h.
+`fulfilled`  nothing is left to ship, and some of it was shipped. The end. Gone from Redis after 24 h.
 `cancelled`  paid and called off, every unit back in available. The end. Gone from Redis after 24 h.
 """
 

@@ -26,10 +26,10 @@ from redis.retry import Retry
 from engine.coalescing import Coalescer, Command
 from engine.config import Settings
 from engine.errors import Closed, ConfigurationError, Inconsistent, StoreUnavailable
-from engine.keys import Keys
+from engine.keys import LAYOUT, Keys
 from engine.ledger import Entry, entry_of
 from engine.sku_names import shown, stored
-from engine.values import Event, Line, Operation, Sku, number, unpacked
+from engine.values import EVERY_LINE, Event, Line, Operation, Sku, number, unpacked
 
 RETRIES = 2
 """Of a call without an answer. Safe, because every script gives the same answer when it runs twice."""
@@ -77,12 +77,12 @@ def _made(settings: Settings, certified: bool) -> Redis:
 
 
 def _make_sure(connection: Any) -> None:
-    """Compare the server's run_id with the certified one, on a connection that has just been made."""
+    """Compare the server's run_id with the certified one, and its layout with ours, on a connection that has just been made."""
     connection.on_connect()
-    connection.send_command("HGET", Keys().meta, "run_id")
-    certified = connection.read_response()
+    connection.send_command("HMGET", Keys().meta, "run_id", "layout")
+    certified, layout = connection.read_response()
     connection.send_command("INFO", "server", "replication")
-    if not certified or _run(connection.read_response()) != certified:
+    if _run(connection.read_response()) != certified or layout != str(LAYOUT):
         raise NotCertified
 
 
@@ -616,6 +616,6 @@ def event_from(entry_id: str, fields: dict[str, str]) -> Event:
         reason=fields["reason"],
         request_id=fields["request_id"],
         detail=fields["detail"],
-        counted=fields.get("counted"),
         operation=fields.get("operation", ""),
+        layout=2 if fields.get("counted") == EVERY_LINE else 1,
     )

@@ -93,16 +93,17 @@ class LineVerdict:
 
 @dataclass(frozen=True)
 class MissingLine:
-    """A line of a late payment whose units are gone."""
+    """A line of a late payment of which at least one line couldn't be had."""
 
     sku: str
     requested: int
     available: int
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
 class Order:
-    """A paid reservation. `lines` is what was bought, `cancelled_lines` what was called off of it since."""
+    """A paid reservation. `lines` is what was bought; of it `fulfilled_lines` were shipped and `cancelled_lines` called off."""
 
     id: str
     user: str
@@ -111,7 +112,9 @@ class Order:
     payment_id: str
     committed_ms: int
     late: bool
+    fulfilled_lines: tuple[Line, ...] = ()
     cancelled_lines: tuple[Line, ...] = ()
+    returned_lines: tuple[Line, ...] = ()
     replayed: bool = False
 
     @property
@@ -171,12 +174,16 @@ class Selling:
     reason: str
 
 
+EVERY_LINE = "*"
+"""What the field `counted` of an event says since layout 2: each line counts for its buyer's limit. Before, it named SKUs or was left out."""
+
+
 @dataclass(frozen=True)
 class Event:
     """One entry of the ledger. A recount's quantity is the change, with its sign.
 
-    `counted` are the SKUs whose units move in the buyer's count, space-separated; None in events of the first version.
     `operation` is the id and the fingerprint of a call that must not happen twice.
+    `layout` is that of the scripts that wrote it.
     """
 
     epoch: int
@@ -192,5 +199,5 @@ class Event:
     reason: str
     request_id: str
     detail: str
-    counted: str | None = None
     operation: str = ""
+    layout: int = 2

@@ -49,7 +49,7 @@ local operation = string.match(operation_key, ':op:(.*)') .. ' ' .. fingerprint
 redis.call('XADD', ledger_key, meta[2] .. '-' .. seq, 'op', op, 'at_ms', now_ms, 'actor', actor, 'user', '',
   'reservation_id', '', 'lines', sku .. '=' .. string.format('%d', math.abs(delta)), 'deadline_ms', '', 'payment_id', '',
   'reason', reason, 'request_id', request_id, 'detail', '',
-  'counted', '', 'operation', operation)
+  'counted', '*', 'operation', operation)
 redis.call('HSET', meta_key, 'seq', seq, 'clock_ms', now_ms)
 redis.call('HSET', sku_key, 'available', available, 'on_hand', on_hand)
 local answer = {'adjusted', unpack(redis.call('HGETALL', sku_key))}

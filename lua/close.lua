@@ -6,16 +6,16 @@
 -- ARGV[3] reason       why, for people
 -- ARGV[4] restoring    1: everything else in meta is forgotten, because all of it comes back from the ledger; else 0
 -- Returns, in order of precedence:
---   {'layout_unknown', layout}         written by another version; nothing changed
+--   {'layout_unknown', layout}         written by a later version; nothing changed
 --   {'shut'}
 -- Writes: meta
 -- Emits: nothing
--- By hand: redis-cli --eval lua/close.lua 'stk:{p0}:meta' , 1 ACTOR REASON 0
+-- By hand: redis-cli --eval lua/close.lua 'stk:{p0}:meta' , 2 ACTOR REASON 0
 
 local meta_key, layout, token, reason, restoring = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 
 local written = redis.call('HGET', meta_key, 'layout')
-if written and written ~= layout then return {'layout_unknown', written} end
+if written and tonumber(written) > tonumber(layout) then return {'layout_unknown', written} end
 
 -- Nothing below this line can refuse.
 if restoring then

@@ -84,7 +84,7 @@ if lever == 'dry_run' then return {status == 'created' and 'would_create' or 'wo
 redis.call('XADD', ledger_key, meta[2] .. '-' .. seq, 'op', recount and 'recount' or 'configure', 'at_ms', now_ms,
   'actor', actor, 'user', '', 'reservation_id', '', 'lines', sku .. '=' .. string.format('%d', change), 'deadline_ms', '',
   'payment_id', '', 'reason', reason, 'request_id', request_id, 'detail', #different > 0 and cjson.encode(different) or '',
-  'counted', '', 'operation', operation)
+  'counted', '*', 'operation', operation)
 redis.call('HSET', meta_key, 'seq', seq, 'clock_ms', now_ms)
 if recount then
   redis.call('HSET', sku_key, 'available', now.available, 'reserved', now.reserved, 'allocated', now.allocated,

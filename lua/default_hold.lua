@@ -34,7 +34,7 @@ if lever == 'dry_run' then return {'would_set'} end
 -- Nothing below this line can refuse.
 redis.call('XADD', ledger_key, meta[2] .. '-' .. seq, 'op', 'default_hold', 'at_ms', now_ms, 'actor', actor, 'user', '',
   'reservation_id', '', 'lines', '', 'deadline_ms', '', 'payment_id', '', 'reason', reason,
-  'request_id', request_id, 'detail', hold_ms, 'counted', '', 'operation', '')
+  'request_id', request_id, 'detail', hold_ms, 'counted', '*', 'operation', '')
 redis.call('HSET', meta_key, 'seq', seq, 'clock_ms', now_ms)
 if hold_ms == '' then redis.call('HDEL', meta_key, 'default_hold_ms') else redis.call('HSET', meta_key, 'default_hold_ms', hold_ms) end
 return {'set'}

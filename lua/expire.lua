@@ -6,7 +6,7 @@
 -- KEYS[4] reservation  hash    the hold
 -- KEYS[5] lease        string  gone at the deadline, which wakes the sweeper
 -- KEYS[6], [8] ... sku     hash  counters, one for each line, in the hold's order
--- KEYS[7], [9] ... buyers  hash  user -> units held and bought, where a limit is set
+-- KEYS[7], [9] ... buyers  hash  user -> units held and bought since ever
 -- ARGV[1] id  ARGV[2] actor  ARGV[3] request_id
 -- ARGV[4] retain_ms    milliseconds to keep the record after its end
 -- Returns, in order of precedence:
@@ -29,7 +29,7 @@ if meta[1] ~= 'open' then return {'closed'} end
 local time = redis.call('TIME')
 local now_ms = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(meta[4]))
 
-local record = redis.call('HMGET', reservation_key, 'state', 'user', 'lines', 'deadline_ms', 'counted')
+local record = redis.call('HMGET', reservation_key, 'state', 'user', 'lines', 'deadline_ms')
 if record[1] ~= 'reserved' then
   if redis.call('ZREM', deadlines_key, id) == 1 then return {'dropped'} end
   return {'ended'}
@@ -43,19 +43,19 @@ for sku, quantity in string.gmatch(record[3], '([^ =]+)=(%d+)') do
   local counters = redis.call('HMGET', KEYS[at], 'available', 'reserved')
   if not counters[1] or tonumber(counters[2] or 0) < tonumber(quantity) then return {'inconsistent', sku} end
   lines[#lines + 1] = {sku_key = KEYS[at], available = counters[1] + quantity, reserved = counters[2] - quantity,
-    quantity = quantity, buyers_key = string.find(' ' .. (record[5] or '') .. ' ', ' ' .. sku .. ' ', 1, true) and KEYS[at + 1]}
+    quantity = quantity, buyers_key = KEYS[at + 1]}
 end
 local seq = string.format('%d', meta[3] + 1)
 
 -- Nothing below this line can refuse.
 redis.call('XADD', ledger_key, meta[2] .. '-' .. seq, 'op', 'expire', 'at_ms', now_ms, 'actor', actor, 'user', record[2],
   'reservation_id', id, 'lines', record[3], 'deadline_ms', '', 'payment_id', '', 'reason', '',
-  'request_id', request_id, 'detail', '', 'counted', record[5] or '', 'operation', '')
+  'request_id', request_id, 'detail', '', 'counted', '*', 'operation', '')
 redis.call('HSET', meta_key, 'seq', seq, 'clock_ms', now_ms)
 for _, line in ipairs(lines) do
   redis.call('HSET', line.sku_key, 'available', line.available, 'reserved', line.reserved)
   if line.reserved == 0 then redis.call('HDEL', line.sku_key, 'next_release_ms') end
-  if line.buyers_key and redis.call('HINCRBY', line.buyers_key, record[2], -line.quantity) <= 0 then
+  if redis.call('HINCRBY', line.buyers_key, record[2], -line.quantity) <= 0 then
     redis.call('HDEL', line.buyers_key, record[2])
   end
 end

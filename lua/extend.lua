@@ -60,7 +60,7 @@ local operation = fingerprint == '' and '' or string.match(operation_key, ':op:(
 -- Nothing below this line can refuse.
 redis.call('XADD', ledger_key, meta[2] .. '-' .. seq, 'op', 'extend', 'at_ms', now_ms, 'actor', actor, 'user', record[2],
   'reservation_id', id, 'lines', record[3], 'deadline_ms', deadline_ms, 'payment_id', '', 'reason', '',
-  'request_id', request_id, 'detail', '', 'counted', '', 'operation', operation)
+  'request_id', request_id, 'detail', '', 'counted', '*', 'operation', operation)
 redis.call('HSET', meta_key, 'seq', seq, 'clock_ms', now_ms)
 for i = 7, #KEYS do
   local next_release_ms = redis.call('HGET', KEYS[i], 'next_release_ms')
@@ -68,7 +68,6 @@ for i = 7, #KEYS do
     redis.call('HSET', KEYS[i], 'next_release_ms', deadline_ms)
   end
 end
-redis.call('HSETNX', reservation_key, 'first_deadline_ms', record[5])
 redis.call('HSET', reservation_key, 'deadline_ms', deadline_ms)
 redis.call('SET', lease_key, 1, 'PX', math.max(deadline_ms - now_ms, 1))
 redis.call('ZADD', deadlines_key, deadline_ms, id)

@@ -20,7 +20,7 @@
 -- Writes: meta, ledger
 -- Emits: open, unless there is no event yet. Its detail is the chain that it goes on from, so that nothing else can
 --   be put behind the ledger by mistake.
--- By hand: redis-cli --eval lua/open.lua 'stk:{p0}:meta' 'stk:{p0}:ledger' , 1 ACTOR RUN 1 0 '' 0 ACTOR REASON '' '' ''
+-- By hand: redis-cli --eval lua/open.lua 'stk:{p0}:meta' 'stk:{p0}:ledger' , 2 ACTOR RUN 1 0 '' 0 ACTOR REASON '' '' ''
 
 local meta_key, ledger_key, layout, token, run_id, epoch = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local seq, chain, actor, reason, paused, selling_reason = tonumber(ARGV[5]), ARGV[6], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
@@ -38,7 +38,7 @@ if chain ~= '' then seq = seq + 1 end
 if chain ~= '' then
   redis.call('XADD', ledger_key, epoch .. '-' .. string.format('%d', seq), 'op', 'open', 'at_ms', now_ms, 'actor', actor,
     'user', '', 'reservation_id', '', 'lines', '', 'deadline_ms', '', 'payment_id', '', 'reason', reason,
-    'request_id', '', 'detail', chain, 'counted', '', 'operation', '')
+    'request_id', '', 'detail', chain, 'counted', '*', 'operation', '')
 end
 redis.call('HSET', meta_key, 'layout', layout, 'gate', 'open', 'run_id', run_id, 'epoch', epoch,
   'seq', string.format('%d', seq), 'clock_ms', now_ms)

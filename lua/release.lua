@@ -6,10 +6,11 @@
 -- KEYS[4] reservation  hash    the hold
 -- KEYS[5] lease        string  gone at the deadline, which wakes the sweeper
 -- KEYS[6], [8] ... sku     hash  counters, one for each line, in the hold's order
--- KEYS[7], [9] ... buyers  hash  user -> units held and bought, where a limit is set
+-- KEYS[7], [9] ... buyers  hash  user -> units held and bought since ever
 -- ARGV[1] id  ARGV[2] actor  ARGV[3] request_id  ARGV[4] reason
 -- ARGV[5] retain_ms    milliseconds to keep the record after its end
 -- ARGV[6] lever        '' for a buyer's own; of an operator do, or dry_run: check everything, write nothing
+-- ARGV[7] payment_id   the attempt to pay that was cancelled; '', or left out, where none was
 -- Returns, in order of precedence:
 --   {'closed'}
 --   {'reason_required'}                an operator says why
@@ -18,6 +19,7 @@
 --   {'already_committed'}
 --   {'ended', state}                   it was released or expired before; nothing written
 --   {'due', now_ms}                    its time has run out: expire it instead; nothing written
+--   {'other_attempt', payment_id}      an attempt other than ARGV[7] was noted last: it may still pay; nothing written
 --   {'wrong_keys'}
 --   {'inconsistent', sku}              reserved is less than the hold, or ('') its record is torn; nothing written
 --   {'would_release'}                  a dry run
@@ -28,6 +30,7 @@
 
 local meta_key, ledger_key, deadlines_key, reservation_key, lease_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local id, actor, request_id, reason, retain_ms, lever = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local payment_id = ARGV[7] or ''
 
 local meta = redis.call('HMGET', meta_key, 'gate', 'epoch', 'seq', 'clock_ms')
 if meta[1] ~= 'open' then return {'closed'} end
@@ -36,11 +39,12 @@ local now_ms = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(me
 if lever ~= '' and not string.find(reason or '', '%S') then return {'reason_required'} end
 if lever ~= '' and lever ~= 'do' and lever ~= 'dry_run' then return {'bad_request'} end
 
-local record = redis.call('HMGET', reservation_key, 'state', 'user', 'lines', 'deadline_ms', 'counted', 'payment_id')
+local record = redis.call('HMGET', reservation_key, 'state', 'user', 'lines', 'deadline_ms', 'payment_id', 'attempt')
 if not record[1] then return {'not_found'} end
-if record[6] then return {'already_committed'} end
+if record[5] then return {'already_committed'} end
 if record[1] ~= 'reserved' then return {'ended', record[1]} end
 if now_ms >= tonumber(record[4] or 0) then return {'due', now_ms} end
+if payment_id ~= '' and record[6] and record[6] ~= payment_id then return {'other_attempt', record[6]} end
 if not record[2] or not record[3] then return {'inconsistent', ''} end
 local prefix, lines = string.sub(meta_key, 1, -5), {}
 for sku, quantity in string.gmatch(record[3], '([^ =]+)=(%d+)') do
@@ -49,20 +53,20 @@ for sku, quantity in string.gmatch(record[3], '([^ =]+)=(%d+)') do
   local counters = redis.call('HMGET', KEYS[at], 'available', 'reserved')
   if not counters[1] or tonumber(counters[2] or 0) < tonumber(quantity) then return {'inconsistent', sku} end
   lines[#lines + 1] = {sku_key = KEYS[at], available = counters[1] + quantity, reserved = counters[2] - quantity,
-    quantity = quantity, buyers_key = string.find(' ' .. (record[5] or '') .. ' ', ' ' .. sku .. ' ', 1, true) and KEYS[at + 1]}
+    quantity = quantity, buyers_key = KEYS[at + 1]}
 end
 local seq = string.format('%d', meta[3] + 1)
 if lever == 'dry_run' then return {'would_release'} end
 
 -- Nothing below this line can refuse.
 redis.call('XADD', ledger_key, meta[2] .. '-' .. seq, 'op', 'release', 'at_ms', now_ms, 'actor', actor, 'user', record[2],
-  'reservation_id', id, 'lines', record[3], 'deadline_ms', '', 'payment_id', '', 'reason', reason,
-  'request_id', request_id, 'detail', '', 'counted', record[5] or '', 'operation', '')
+  'reservation_id', id, 'lines', record[3], 'deadline_ms', '', 'payment_id', payment_id, 'reason', reason,
+  'request_id', request_id, 'detail', '', 'counted', '*', 'operation', '')
 redis.call('HSET', meta_key, 'seq', seq, 'clock_ms', now_ms)
 for _, line in ipairs(lines) do
   redis.call('HSET', line.sku_key, 'available', line.available, 'reserved', line.reserved)
   if line.reserved == 0 then redis.call('HDEL', line.sku_key, 'next_release_ms') end
-  if line.buyers_key and redis.call('HINCRBY', line.buyers_key, record[2], -line.quantity) <= 0 then
+  if redis.call('HINCRBY', line.buyers_key, record[2], -line.quantity) <= 0 then
     redis.call('HDEL', line.buyers_key, record[2])
   end
 end

@@ -7,7 +7,7 @@
 -- KEYS[4] reservation  hash    the hold; if it is there already, this call is a repeat
 -- KEYS[5] lease        string  gone at the deadline, which wakes the sweeper
 -- KEYS[6], [8] ... sku     hash  counters and attributes, one for each line
--- KEYS[7], [9] ... buyers  hash  user -> units held and bought, where a limit is set
+-- KEYS[7], [9] ... buyers  hash  user -> units held and bought since ever
 -- and for the checkout of a cart, after these
 -- KEYS[n] checkout     string  id of the cart's latest hold
 -- KEYS[n+1] reservation, KEYS[n+2] lease, KEYS[n+3] sku, KEYS[n+4] buyers ...  of that hold, unless it is paid for
@@ -23,7 +23,7 @@
 --   {'closed'}                       also when as many events as allowed wait for Postgres
 --   {'bad_request'}                  a hold_ms or quantity that is no whole number from 1
 --   {'idempotency_key_reused'}
---   {'replayed', created_ms, first_deadline_ms}
+--   {'replayed'}                     the hold was made before; its record says how it is now
 --   {'moved'}                        checkout isn't what the caller read any more, or was paid for since: read again
 --   {'wrong_keys'}                   the replaced hold has other lines; line by line with the next
 --   {'inconsistent', sku}            reserved is less than the replaced hold; nothing written
@@ -56,24 +56,23 @@ for i = 11, #ARGV, 2 do
 end
 if not sound then return {'bad_request'} end
 
-local known = redis.call('HMGET', reservation_key, 'created_ms', 'deadline_ms', 'first_deadline_ms', 'request')
-if known[1] and (known[4] or '') ~= fingerprint then return {'idempotency_key_reused'} end
-if known[1] then return {'replayed', tonumber(known[1]), tonumber(known[3] or known[2])} end
+local known = redis.call('HMGET', reservation_key, 'created_ms', 'request')
+if known[1] and (known[2] or '') ~= fingerprint then return {'idempotency_key_reused'} end
+if known[1] then return {'replayed'} end
 
 -- What the replaced hold gives up, by SKU. A hold that is dead or due gives up nothing.
 local old, given_up, checkout_at = {}, {}, #ARGV - 4
 local checkout_key, old_key, old_lease_key = KEYS[checkout_at], KEYS[checkout_at + 1], KEYS[checkout_at + 2]
 if cart ~= '' and (redis.call('GET', checkout_key) or '') ~= replaces then return {'moved'} end
 if replaces ~= '' and old_key then
-  old = redis.call('HMGET', old_key, 'state', 'lines', 'created_ms', 'deadline_ms', 'counted', 'payment_id')
-  if old[6] then return {'moved'} end
+  old = redis.call('HMGET', old_key, 'state', 'lines', 'created_ms', 'deadline_ms', 'payment_id')
+  if old[5] then return {'moved'} end
   if old[1] ~= 'reserved' or now_ms >= tonumber(old[4]) then old = {} end
   local prefix, at = string.sub(meta_key, 1, -5), checkout_at + 3
   for sku, quantity in string.gmatch(old[2] or '', '([^ =]+)=(%d+)') do
     if KEYS[at] ~= prefix .. 'sku:' .. sku or KEYS[at + 1] ~= prefix .. 'buyers:' .. sku then return {'wrong_keys'} end
     if tonumber(redis.call('HGET', KEYS[at], 'reserved') or 0) < tonumber(quantity) then return {'inconsistent', sku} end
-    local counted = string.find(' ' .. (old[5] or '') .. ' ', ' ' .. sku .. ' ', 1, true)
-    given_up[sku] = {quantity = tonumber(quantity), counted = counted and tonumber(quantity) or 0, at = at}
+    given_up[sku] = {quantity = tonumber(quantity), at = at}
     at = at + 2
   end
 end
@@ -82,7 +81,7 @@ end
 local function judge(line)
   local sku = redis.call('HMGET', line.sku_key, 'available', 'reserved', 'next_release_ms', 'limit_per_customer',
     'sale_starts_ms', 'sale_ends_ms', 'paused')
-  local own = given_up[line.sku] or {quantity = 0, counted = 0}
+  local own = given_up[line.sku] or {quantity = 0}
   line.available, line.reserved, line.free = (sku[1] or 0) + own.quantity, (sku[2] or 0) - own.quantity, 0
   line.next_release_ms = tonumber(sku[3] or 0)
   if not sku[1] then return 'unknown_sku' end
@@ -91,8 +90,8 @@ local function judge(line)
   if sku[6] and now_ms >= tonumber(sku[6]) then return 'ended' end
   line.free = line.available
   if sku[4] then
-    line.counted = (redis.call('HGET', line.buyers_key, user) or 0) - own.counted
-    local allowed = math.max(tonumber(sku[4]) - line.counted, 0)
+    local has = (redis.call('HGET', line.buyers_key, user) or 0) - own.quantity
+    local allowed = math.max(tonumber(sku[4]) - has, 0)
     line.free = math.min(line.available, allowed)
     if line.quantity > allowed then return 'limit_exceeded' end
   end
@@ -107,12 +106,11 @@ local function any_due()
   return first[2] and tonumber(first[2]) <= now_ms and 1 or 0
 end
 
-local refused, packed, counted = false, {}, {}
+local refused, packed = false, {}
 for at, line in ipairs(lines) do
   line.verdict = judge(line)
   refused = refused or line.verdict ~= 'ok'
   packed[at] = line.sku .. '=' .. string.format('%d', line.quantity)
-  if line.counted then counted[#counted + 1] = line.sku end
 end
 if refused then
   local answer = {'lines_unavailable', now_ms, 0}
@@ -130,24 +128,23 @@ local created_ms, seq, replaced = tonumber(old[3] or now_ms), tonumber(meta[3]),
 local deadline_ms = math.min(now_ms + hold_ms, created_ms + 900000)
 -- A number handed to Redis is printed with 17 digits of a float, which takes ten times as long as text does.
 local now, created, deadline = string.format('%d', now_ms), string.format('%d', created_ms), string.format('%d', deadline_ms)
-counted = table.concat(counted, ' ')
 
 -- Nothing below this line can refuse.
 
 -- Puts an event of this user into the ledger.
-local function emit(op, reservation_id, of_lines, until_ms, reason, detail, counts)
+local function emit(op, reservation_id, of_lines, until_ms, reason, detail)
   seq = seq + 1
   redis.call('XADD', ledger_key, meta[2] .. '-' .. string.format('%d', seq), 'op', op, 'at_ms', now, 'actor', actor,
     'user', user, 'reservation_id', reservation_id, 'lines', of_lines, 'deadline_ms', until_ms, 'payment_id', '',
-    'reason', reason, 'request_id', request_id, 'detail', detail, 'counted', counts, 'operation', '')
+    'reason', reason, 'request_id', request_id, 'detail', detail, 'counted', '*', 'operation', '')
 end
 
-if replaced then emit('release', replaces, old[2], '', 'replaced', '', old[5] or '') end
+if replaced then emit('release', replaces, old[2], '', 'replaced', '') end
 local detail = cart == '' and fingerprint or fingerprint .. ' ' .. cart .. ' ' .. created
-emit('reserve', id, packed, deadline, '', detail, counted)
+emit('reserve', id, packed, deadline, '', detail)
 redis.call('HSET', meta_key, 'seq', string.format('%d', seq), 'clock_ms', now)
 for sku, own in pairs(given_up) do
-  if own.counted > 0 and redis.call('HINCRBY', KEYS[own.at + 1], user, -own.counted) <= 0 then
+  if redis.call('HINCRBY', KEYS[own.at + 1], user, -own.quantity) <= 0 then
     redis.call('HDEL', KEYS[own.at + 1], user)
   end
   if not line_of[sku] then
@@ -162,7 +159,7 @@ for _, line in ipairs(lines) do
   else
     redis.call('HSET', line.sku_key, 'available', available, 'reserved', reserved)
   end
-  if line.counted then redis.call('HINCRBY', line.buyers_key, user, line.quantity) end
+  redis.call('HINCRBY', line.buyers_key, user, line.quantity)
 end
 if replaced then
   redis.call('HSET', old_key, 'state', 'released')
@@ -172,7 +169,6 @@ if replaced then
 end
 local record = {'state', 'reserved', 'user', user, 'lines', packed, 'created_ms', created, 'deadline_ms', deadline}
 if fingerprint ~= '' then record[11], record[12] = 'request', fingerprint end
-if counted ~= '' then record[#record + 1], record[#record + 2] = 'counted', counted end
 if cart ~= '' then record[#record + 1], record[#record + 2] = 'cart', cart end
 redis.call('HSET', reservation_key, unpack(record))
 redis.call('SET', lease_key, '1', 'PX', string.format('%d', deadline_ms - now_ms))

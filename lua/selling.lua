@@ -33,7 +33,7 @@ if lever == 'dry_run' then return {'would_set'} end
 -- Nothing below this line can refuse.
 redis.call('XADD', ledger_key, meta[2] .. '-' .. seq, 'op', paused and 'pause' or 'resume', 'at_ms', now_ms, 'actor', actor,
   'user', '', 'reservation_id', '', 'lines', '', 'deadline_ms', '', 'payment_id', '', 'reason', reason,
-  'request_id', request_id, 'detail', '', 'counted', '', 'operation', '')
+  'request_id', request_id, 'detail', '', 'counted', '*', 'operation', '')
 redis.call('HSET', meta_key, 'seq', seq, 'clock_ms', now_ms, 'selling_reason', reason)
 if paused then redis.call('HSET', meta_key, 'selling_paused', 1) else redis.call('HDEL', meta_key, 'selling_paused') end
 return {'set'}

@@ -90,7 +90,6 @@ def run_out(store: Store, reservation_id: str, by_ms: int = 0) -> None:
     assert record is not None
     key = store.keys.reservation(reservation_id)
     RAN_OUT.add(reservation_id)
-    store.redis.hsetnx(key, "first_deadline_ms", record.fields["deadline_ms"])
     store.redis.hset(key, "deadline_ms", deadline_ms)
     store.redis.zadd(store.keys.deadlines, {reservation_id: deadline_ms})
     for sku in record.skus:

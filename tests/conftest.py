@@ -18,6 +18,7 @@ from tests.doubles import AtOnce, StreamLedger, open_gate
 
 TABLES = (
     *("ledger", "ledger_position", "projection_position", "reservations", "skus", "buyers", "checkouts", "answers"),
+    "payments",
     *("snapshots", "snapshot_entries"),
 )
 

@@ -39,6 +39,9 @@ class StreamLedger(Ledger):
     def record(self, reservation_id: str) -> dict[str, str] | None:
         return None
 
+    def payment(self, payment_id: str) -> str | None:
+        return None
+
 
 def _matches(wanted: Filter, event: Event) -> bool:
     return (

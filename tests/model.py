@@ -46,13 +46,19 @@ class Hold:
     basket: dict[str, int]
     created_ms: int
     deadline_ms: int
-    limited: set[str]
     cart: int | None = None
     state: str = "reserved"
     payment: str = ""
     late: bool = False
     cancelled: Counter[str] = field(default_factory=Counter)
-    refunds: dict[str, tuple[tuple[str, int, int], ...]] = field(default_factory=dict)
+    fulfilled: Counter[str] = field(default_factory=Counter)
+    attempts: list[str] = field(default_factory=list)
+    refunds: dict[str, list[tuple[str, int, int, str]]] = field(default_factory=dict)
+
+    @property
+    def left(self) -> Counter[str]:
+        """What of an order is neither shipped nor called off."""
+        return Counter(self.basket) - self.cancelled - self.fulfilled
 
 
 @dataclass
@@ -82,7 +88,9 @@ class Shop:
     holds: list[Hold] = field(default_factory=list)
     carts: list[Cart] = field(default_factory=list)
     bought: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Units that a user holds and bought of a SKU while it had a limit."""
+    """Units that a user holds and bought of a SKU since ever."""
+    paid_for: dict[str, int] = field(default_factory=dict)
+    """The hold that each payment was for."""
     stopped: bool = False
     default_hold_ms: int = LONGEST_MS
 
@@ -140,13 +148,12 @@ class Shop:
         if old:
             self._put_back(old, "released")
         created_ms = old.created_ms if old else self.now_ms
-        limited = {sku for sku in basket if self.shelves[sku].limit is not None}
         deadline_ms = min(self.now_ms + (hold_ms or self.default_hold_ms), created_ms + LONGEST_MS)
-        self.holds.append(Hold(user, dict(basket), created_ms, deadline_ms, limited, cart))
+        self.holds.append(Hold(user, dict(basket), created_ms, deadline_ms, cart))
         for sku, units in basket.items():
             self.shelves[sku].available -= units
             self.shelves[sku].reserved += units
-        self.bought.update({(sku, user): basket[sku] for sku in limited})
+        self.bought.update({(sku, user): units for sku, units in basket.items()})
         number = len(self.holds) - 1
         if cart is not None:
             self.carts[cart].latest = number
@@ -174,10 +181,12 @@ class Shop:
         hold = self.holds[number]
         if payment in hold.refunds:
             raise Refused("refund_required", hold.refunds[payment])
+        if payment != hold.payment and self.paid_for.get(payment, number) != number:
+            raise Refused("payment_already_used")
         if hold.payment not in ("", payment):
             raise Refused("already_committed")
         if not hold.payment:
-            self._pay(hold, payment)
+            self._pay(number, payment)
         self._empty_cart(number)
         return hold.late
 
@@ -187,48 +196,56 @@ class Shop:
             try:
                 self.commit(number, payment)
             except Refused as refused:
+                if refused.code == "payment_already_used":
+                    return "ignored"
                 if refused.code == "already_committed":
-                    hold.refunds[payment] = ()
+                    hold.refunds[payment] = []
+                    self.paid_for[payment] = number
                 return "refund_required"
             return "committed"
-        if event == "payment.canceled":
-            if hold.state in PAID:
+        if event in ("payment.canceled", "payment.cancelled"):
+            if hold.state in PAID or (hold.state == "reserved" and hold.attempts and hold.attempts[-1] != payment):
                 return "ignored"
             self.release(number, hold.user)
             return "released"
-        return "noted" if event == "payment.failed" else "ignored"
+        if payment not in hold.attempts:
+            hold.attempts.append(payment)
+        return "noted"
 
     # Orders
 
-    def cancel(self, number: int, basket: Basket) -> tuple[str, Counter[str]]:
+    def cancel(self, number: int, basket: Basket) -> Hold:
         """What is named, or all that is left if nothing is."""
         hold = self._order(number)
-        if hold.state == "fulfilled":
-            raise Refused("invalid_transition")
-        left = Counter(hold.basket) - hold.cancelled
-        if hold.state == "cancelled":
-            return hold.state, hold.cancelled
-        if any(units > left[sku] for sku, units in basket.items()):
-            raise Refused("validation_failed")
-        for sku, units in (basket or left).items():
-            self.shelves[sku].allocated -= units
-            self.shelves[sku].available += units
-            hold.cancelled[sku] += units
-            if sku in hold.limited:
-                self.bought[sku, hold.user] -= units
-        if not Counter(hold.basket) - hold.cancelled:
-            hold.state = "cancelled"
-        return hold.state, hold.cancelled
-
-    def fulfil(self, number: int) -> Counter[str]:
-        hold = self._order(number)
-        if hold.state == "cancelled":
-            raise Refused("invalid_transition")
-        if hold.state == "committed":
-            for sku, units in (Counter(hold.basket) - hold.cancelled).items():
+        if hold.state != "cancelled":
+            for sku, units in self._of_what_is_left(hold, basket).items():
                 self.shelves[sku].allocated -= units
-            hold.state = "fulfilled"
-        return hold.cancelled
+                self.shelves[sku].available += units
+                hold.cancelled[sku] += units
+                self.bought[sku, hold.user] -= units
+            self._end_if_nothing_is_left(hold)
+        return hold
+
+    def fulfil(self, number: int, basket: Basket) -> Hold:
+        """What is named, or all that is left if nothing is."""
+        hold = self._order(number)
+        if hold.state != "fulfilled" or basket:
+            for sku, units in self._of_what_is_left(hold, basket).items():
+                self.shelves[sku].allocated -= units
+                hold.fulfilled[sku] += units
+            self._end_if_nothing_is_left(hold)
+        return hold
+
+    def _of_what_is_left(self, hold: Hold, basket: Basket) -> Basket:
+        if hold.state != "committed":
+            raise Refused("invalid_transition")
+        if any(units > hold.left[sku] for sku, units in basket.items()):
+            raise Refused("validation_failed")
+        return basket or hold.left
+
+    def _end_if_nothing_is_left(self, hold: Hold) -> None:
+        if not hold.left:
+            hold.state = "fulfilled" if hold.fulfilled else "cancelled"
 
     # Carts
 
@@ -276,7 +293,7 @@ class Shop:
             return Verdict(sku, units, available, word, 0)
         most = available
         if shelf.limit is not None:
-            counted = self.bought[sku, user] - (own if old and sku in old.limited else 0)
+            counted = self.bought[sku, user] - own
             most = min(available, max(shelf.limit - counted, 0))
             if counted + units > shelf.limit:
                 return Verdict(sku, units, available, "limit_exceeded", most)
@@ -298,29 +315,31 @@ class Shop:
         for sku, units in hold.basket.items():
             self.shelves[sku].reserved -= units
             self.shelves[sku].available += units
-            if sku in hold.limited:
-                self.bought[sku, hold.user] -= units
+            self.bought[sku, hold.user] -= units
 
-    def _pay(self, hold: Hold, payment: str) -> None:
-        late = hold.state in DEAD
-        short = tuple(
-            (sku, units, self.shelves[sku].available)
-            for sku, units in hold.basket.items()
-            if late and self.shelves[sku].available < units
-        )
-        if short:
-            hold.refunds[payment] = short
-            raise Refused("refund_required", short)
+    def _pay(self, number: int, payment: str) -> None:
+        """After the hold's end as a new reservation would be made now, or out of a later checkout of the same cart."""
+        hold, self.paid_for[payment] = self.holds[number], number
+        late, latest = hold.state in DEAD, None if hold.cart is None else self.carts[hold.cart].latest
+        later = self.holds[latest] if latest is not None and self.holds[latest].state == "reserved" else None
+        if late:
+            lines = [self._judge(sku, units, hold.user, later) for sku, units in hold.basket.items()]
+            for line in lines:
+                if later and line.requested <= later.basket.get(line.sku, 0):
+                    line.verdict = "ok"
+            if any(line.verdict != "ok" for line in lines):
+                hold.refunds[payment] = [(line.sku, line.requested, line.available, line.verdict) for line in lines]
+                raise Refused("refund_required", hold.refunds[payment])
+            if later:
+                self._put_back(later, "released")
         for sku, units in hold.basket.items():
             shelf = self.shelves[sku]
             if late:
                 shelf.available -= units
+                self.bought[sku, hold.user] += units
             else:
                 shelf.reserved -= units
             shelf.allocated += units
-        if late:
-            hold.limited = {sku for sku in hold.basket if self.shelves[sku].limit is not None}
-            self.bought.update({(sku, hold.user): hold.basket[sku] for sku in hold.limited})
         hold.state, hold.payment, hold.late = "committed", payment, late
 
     def _empty_cart(self, number: int) -> None:

@@ -15,8 +15,9 @@ from unittest.mock import ANY
 
 from engine.engine import Engine
 from engine.fold import ENDED
-from engine.keys import Keys
+from engine.keys import LAYOUT, Keys
 from engine.scripts import sources
+from engine.sku_names import shown, stored
 from engine.store import Store
 from tests import books
 from tests.books import Counters
@@ -25,6 +26,9 @@ KEYS = Keys()
 SOURCES = dict(sources())
 CART = KEYS.cart("c1")
 WHO = ("actor", "request_id", "reservation_id", "user", "payment_id", "reason", "deadline_ms")
+GIVES_WAY = {"reserve": ("replaces", "replaced"), "commit": ("latest", "paid")}
+"""Scripts that may release another hold: the argument that has its id, and the reason in the event."""
+
 DAY_MS = 86_400_000
 FAR_MS = 4_000_000_000_000
 
@@ -41,9 +45,10 @@ Step = Call | Callable[[Store], object]
 
 @dataclass(frozen=True)
 class End:
-    """`events` are those of the call: op, lines and detail; then counted and operation, unless both are empty.
+    """`events` are those of the call: op, lines and detail; then operation, unless it is empty.
 
     `holds` has keys with their value and whether they are forgotten some day, None for those that are gone.
+    `broken`: the start was so already, so that the books can't be right.
     """
 
     counters: Mapping[str, Counters] = field(default_factory=dict)
@@ -52,6 +57,7 @@ class End:
     fields: Mapping[str, dict[str, str | None]] = field(default_factory=dict)
     events: tuple[tuple[Any, ...], ...] = ()
     holds: Mapping[str, tuple[Any, bool] | None] = field(default_factory=dict)
+    broken: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,8 @@ def run(engine: Engine, row: Row) -> None:
     after = books.dump(store.redis)
     assert {key: after.get(key) for key in row.end.holds} == row.end.holds
     assert list(kept_wrongly(store, after)) == []
-    books.assert_right(engine)
+    if not row.end.broken:
+        books.assert_right(engine)
 
 
 def server_ms(store: Store) -> int:
@@ -123,8 +130,8 @@ def arguments_of(call: Call) -> dict[str, str]:
 def by_whom(store: Store, call: Call, event: dict[str, str]) -> dict[str, str]:
     """What the event of a call must say of who did what to which reservation, and why."""
     given = arguments_of(call)
-    replaced = (call.script, event["op"]) == ("reserve", "release")
-    reservation_id = given["replaces"] if replaced else given.get("id", "")
+    gives_way = GIVES_WAY.get(call.script) if event["op"] == "release" else None
+    reservation_id = given[gives_way[0]] if gives_way else given.get("id", "")
     record = store.redis.hgetall(KEYS.reservation(reservation_id))
     of_an_order = event["op"] in ("cancel", "fulfil")
     reason = given.get("reason", "")
@@ -135,9 +142,9 @@ def by_whom(store: Store, call: Call, event: dict[str, str]) -> dict[str, str]:
         "request_id": given.get("request_id", ""),
         "reservation_id": reservation_id,
         "user": record.get("user", ""),
-        "payment_id": record["payment_id"] if of_an_order else given.get("payment_id", ""),
+        "payment_id": record["payment_id"] if of_an_order else "" if gives_way else given.get("payment_id", ""),
         "deadline_ms": record["deadline_ms"] if event["op"] in ("reserve", "extend") else "",
-        "reason": "replaced" if replaced else "already_committed" if call.script == "refund" else reason,
+        "reason": gives_way[1] if gives_way else "already_committed" if call.script == "refund" else reason,
     }
 
 
@@ -153,11 +160,12 @@ def kept_wrongly(store: Store, after: Mapping[str, tuple[Any, bool]]) -> Iterato
             yield f"{name} has a next release, or lacks it"
         if key == KEYS.cart(name.strip("{}")) and not is_forgotten:
             yield f"cart {name} is kept for good"
+        if key == KEYS.payment(name) and not is_forgotten:
+            yield f"payment {name} is kept for good"
 
 
 def told(event: dict[str, str]) -> tuple[str, ...]:
-    marks = (event["counted"], event["operation"])
-    return (event["op"], event["lines"], event["detail"], *(marks if any(marks) else ()))
+    return (event["op"], event["lines"], event["detail"], *([event["operation"]] if event["operation"] else []))
 
 
 def perform(store: Store, call: Call) -> list[Any]:
@@ -166,7 +174,7 @@ def perform(store: Store, call: Call) -> list[Any]:
 
 
 def skus_of(lines: str) -> list[str]:
-    return [word.split("=")[0] for word in lines.split()]
+    return [shown(word.split("=")[0]) for word in lines.split()]
 
 
 def words_of(lines: str) -> list[str | int]:
@@ -199,8 +207,19 @@ def check_out(lines: str, reservation_id: str, latest: str = "", replaced: str |
 
 
 def refund(payment: str = "p1", reservation_id: str = "r1") -> Call:
-    keys = [KEYS.meta, KEYS.ledger, KEYS.reservation(reservation_id)]
-    return Call("refund", keys, [reservation_id, payment, "shop", "q"])
+    keys = [KEYS.meta, KEYS.ledger, KEYS.reservation(reservation_id), KEYS.payment(payment)]
+    return Call("refund", keys, [reservation_id, payment, "shop", "q", DAY_MS])
+
+
+def note(
+    told: str = "payment.processing",
+    payment: str = "p1",
+    reservation_id: str = "r1",
+    operation: str = "o",
+    request: str = "",
+) -> Call:
+    keys = [KEYS.meta, KEYS.ledger, KEYS.reservation(reservation_id), KEYS.operation(operation)]
+    return Call("note", keys, [reservation_id, payment, "shop", "q", told, request, DAY_MS])
 
 
 def put_line(line: str, most: int = 200, user: str = "") -> Call:
@@ -220,9 +239,11 @@ def extend(lines: str = "a=2", reservation_id: str = "r1", hold_ms: int = 300_00
     return Call("extend", keys, [reservation_id, "ann", "q", hold_ms, request, DAY_MS])
 
 
-def release(lines: str = "a=2", reservation_id: str = "r1", reason: str = "left", lever: str = "") -> Call:
+def release(
+    lines: str = "a=2", reservation_id: str = "r1", reason: str = "left", lever: str = "", attempt: str = ""
+) -> Call:
     keys = hold_keys(reservation_id) + KEYS.skus_and_buyers(skus_of(lines))
-    return Call("release", keys, [reservation_id, "ann", "q", reason, DAY_MS, lever])
+    return Call("release", keys, [reservation_id, "ann", "q", reason, DAY_MS, lever, attempt])
 
 
 def expire(lines: str = "a=2", reservation_id: str = "r1") -> Call:
@@ -233,8 +254,18 @@ def expire(lines: str = "a=2", reservation_id: str = "r1") -> Call:
 def commit(
     lines: str = "a=2", reservation_id: str = "r1", payment: str = "p1", settled: int = 1, request: str = ""
 ) -> Call:
-    keys = [*hold_keys(reservation_id), KEYS.operation("o"), *KEYS.skus_and_buyers(skus_of(lines))]
-    return Call("commit", keys, [reservation_id, payment, "shop", "q", settled, request, DAY_MS])
+    keys = [*hold_keys(reservation_id), KEYS.operation("o"), KEYS.payment(payment)]
+    keys += KEYS.skus_and_buyers(skus_of(lines))
+    return Call("commit", keys, [reservation_id, payment, "shop", "q", settled, request, DAY_MS, ""])
+
+
+def pay_replaced(lines: str, latest: str, held: str | None, cart: str = "c1", **more: Any) -> Call:
+    """The payment for hold r1, which was made from a cart, whose latest hold was read as `latest`, with the lines `held`."""
+    plain = commit(lines, **more)
+    keys = [*plain.keys, KEYS.checkout(cart)]
+    if held is not None:
+        keys += [KEYS.reservation(latest), KEYS.lease(latest), *KEYS.skus_and_buyers(skus_of(held))]
+    return Call("commit", keys, [*plain.arguments[:7], latest])
 
 
 def cancel(lines: str = "a=2", what: str = "", order_id: str = "r1", request: str = "") -> Call:
@@ -242,14 +273,14 @@ def cancel(lines: str = "a=2", what: str = "", order_id: str = "r1", request: st
     return Call("cancel", keys, [order_id, "ops", "q", "broken", request, DAY_MS, DAY_MS, *words_of(what)])
 
 
-def fulfil(lines: str = "a=2", order_id: str = "r1", request: str = "") -> Call:
+def fulfil(lines: str = "a=2", what: str = "", order_id: str = "r1", request: str = "") -> Call:
     keys = order_keys(order_id, "o") + [KEYS.sku(sku) for sku in skus_of(lines)]
-    return Call("fulfil", keys, [order_id, "ops", "q", request, DAY_MS, DAY_MS])
+    return Call("fulfil", keys, [order_id, "ops", "q", request, DAY_MS, DAY_MS, *words_of(what)])
 
 
 def adjust(delta: int, sku: str = "a", operation: str = "o", request: str = "f", most: int = 100) -> Call:
     keys = [KEYS.meta, KEYS.ledger, KEYS.sku(sku), KEYS.operation(operation)]
-    return Call("adjust", keys, [sku, delta, "ops", "q", "delivery", request, DAY_MS, most])
+    return Call("adjust", keys, [stored(sku), delta, "ops", "q", "delivery", request, DAY_MS, most])
 
 
 def configure(
@@ -262,7 +293,7 @@ def configure(
     lever: str = "",
 ) -> Call:
     keys = [KEYS.meta, KEYS.ledger, KEYS.sku(sku), KEYS.operation(operation), KEYS.skus]
-    return Call("configure", keys, [sku, on_hand, "ops", "q", request, DAY_MS, reason, lever, *attributes])
+    return Call("configure", keys, [stored(sku), on_hand, "ops", "q", request, DAY_MS, reason, lever, *attributes])
 
 
 def of_another_sku(call: Call) -> Call:
@@ -277,7 +308,7 @@ def default_hold(hold_ms: int | str, reason: str = "a rush", lever: str = "do") 
     return Call("default_hold", [KEYS.meta, KEYS.ledger], [hold_ms, reason, "ops", "q", lever])
 
 
-def close(restoring: int = 0, token: str = "t", layout: int = 1) -> Call:
+def close(restoring: int = 0, token: str = "t", layout: int = LAYOUT) -> Call:
     return Call("close", [KEYS.meta], [layout, token, "looked at", restoring])
 
 
@@ -286,7 +317,7 @@ def open_store(
     chain: str = "",
     epoch: int = 1,
     token: str = "t",
-    layout: int = 1,
+    layout: int = LAYOUT,
     clock_ms: int = 0,
     selling: tuple[str, str] = ("", ""),
     default_hold_ms: int | str = "",
@@ -311,7 +342,7 @@ def trim(seq: int = 2, epoch: int = 1, keep: int = 1_000, most: int = 10) -> Cal
 
 
 def stock(on_hand: int, *attributes: str | int, sku: str = "a") -> Call:
-    return configure(on_hand, *attributes, sku=sku, operation=f"stock-{sku}")
+    return configure(on_hand, *attributes, sku=sku, operation=f"stock-{stored(sku)}")
 
 
 def put(key: str, *fields_and_values: str | int) -> Step:
@@ -403,18 +434,18 @@ RESERVE = [
         ["idempotency_key_reused"],
     ),
     Row("reserve with a key against a hold without one", HELD, reserve("a=2", request="8"), ["idempotency_key_reused"]),
-    Row("reserve is replayed", HELD, reserve("a=2"), ["replayed", ANY, ANY]),
+    Row("reserve is replayed", HELD, reserve("a=2"), ["replayed"]),
     Row(
         "reserve is replayed with its key",
         (stock(5), reserve("a=2", request="7")),
         reserve("a=2", request="7"),
-        ["replayed", ANY, ANY],
+        ["replayed"],
     ),
-    Row("reserve is replayed when stock is gone", (stock(2), reserve("a=2")), reserve("a=2"), ["replayed", ANY, ANY]),
-    Row("reserve is replayed after expiry", EXPIRED, reserve("a=2"), ["replayed", ANY, ANY]),
-    Row("reserve is replayed after release", RELEASED, reserve("a=2"), ["replayed", ANY, ANY]),
-    Row("reserve is replayed after payment", PAID, reserve("a=2"), ["replayed", ANY, ANY]),
-    Row("reserve is replayed before a pause counts", (*HELD, PAUSED), reserve("a=2"), ["replayed", ANY, ANY]),
+    Row("reserve is replayed when stock is gone", (stock(2), reserve("a=2")), reserve("a=2"), ["replayed"]),
+    Row("reserve is replayed after expiry", EXPIRED, reserve("a=2"), ["replayed"]),
+    Row("reserve is replayed after release", RELEASED, reserve("a=2"), ["replayed"]),
+    Row("reserve is replayed after payment", PAID, reserve("a=2"), ["replayed"]),
+    Row("reserve is replayed before a pause counts", (*HELD, PAUSED), reserve("a=2"), ["replayed"]),
     Row("reserve an unknown SKU", (), reserve("a=2"), verdict("a 2 0 unknown_sku 0 0")),
     Row("reserve a paused SKU", (stock(5, "paused", 1),), reserve("a=2"), verdict("a 2 5 paused 0 0")),
     Row("reserve while selling is paused", (stock(5), PAUSED), reserve("a=2"), verdict("a 2 5 paused 0 0")),
@@ -473,14 +504,14 @@ RESERVE = [
         LIMITED,
         reserve("a=1", "r2", request="9"),
         ["reserved", ANY, ANY],
-        End({"a": (2, 3, 0, 5)}, {"r2": "reserved"}, {"a": {"ann": "3"}}, events=(("reserve", "a=1", "9", "a", ""),)),
+        End({"a": (2, 3, 0, 5)}, {"r2": "reserved"}, {"a": {"ann": "3"}}, events=(("reserve", "a=1", "9"),)),
     ),
     Row(
         "reserve counts each user's limit alone",
         LIMITED,
         reserve("a=3", "r2", user="bob"),
         ["reserved", ANY, ANY],
-        End({"a": (0, 5, 0, 5)}, buyers={"a": {"ann": "2", "bob": "3"}}, events=(("reserve", "a=3", "", "a", ""),)),
+        End({"a": (0, 5, 0, 5)}, buyers={"a": {"ann": "2", "bob": "3"}}, events=(("reserve", "a=3", ""),)),
     ),
 ]
 
@@ -492,18 +523,18 @@ CHECK_OUT = [
         check_out("a=2", "r1", request="8"),
         ["idempotency_key_reused"],
     ),
-    Row("check out is replayed", CHECKED_OUT, check_out("a=2", "r1"), ["replayed", ANY, ANY]),
+    Row("check out is replayed", CHECKED_OUT, check_out("a=2", "r1"), ["replayed"]),
     Row(
         "check out is replayed after it was replaced",
         (*CHECKED_OUT, check_out("a=1", "r2", "r1", "a=2")),
         check_out("a=2", "r1"),
-        ["replayed", ANY, ANY],
+        ["replayed"],
     ),
     Row(
         "a replacement is replayed",
         (*CHECKED_OUT, check_out("a=1", "r2", "r1", "a=2", request="7")),
         check_out("a=1", "r2", "r1", "a=2", request="7"),
-        ["replayed", ANY, ANY],
+        ["replayed"],
     ),
     Row("check out when another one came first", CHECKED_OUT, check_out("a=1", "r2"), ["moved"]),
     Row("check out when the latest one is forgotten", (stock(5),), check_out("a=1", "r2", "r1"), ["moved"]),
@@ -545,7 +576,7 @@ CHECK_OUT = [
         verdict("a 1 5 paused 0 ?"),
     ),
     Row(
-        "replace over the limit: only what is counted of the old one is free",
+        "replace over the limit: only the units of the old one are free",
         (stock(9, "limit_per_customer", 3), reserve("a=1", "r9"), check_out("a=2", "r1")),
         check_out("a=3", "r2", "r1", "a=2"),
         verdict("a 3 8 limit_exceeded 2 ?"),
@@ -665,7 +696,7 @@ CHECK_OUT = [
             {"a": (6, 3, 0, 9)},
             {"r1": "released", "r2": "reserved"},
             {"a": {"ann": "3"}},
-            events=(("release", "a=1", "", "a", ""), ("reserve", "a=2", ANY, "a", "")),
+            events=(("release", "a=1", ""), ("reserve", "a=2", ANY)),
         ),
     ),
     Row(
@@ -676,7 +707,7 @@ CHECK_OUT = [
         End(
             {"a": (5, 0, 0, 5), "b": (4, 1, 0, 5)},
             buyers={"a": {}},
-            events=(("release", "a=2", "", "a", ""), ("reserve", "b=1", ANY)),
+            events=(("release", "a=2", ""), ("reserve", "b=1", ANY)),
         ),
     ),
     Row(
@@ -687,7 +718,7 @@ CHECK_OUT = [
         End(
             {"a": (3, 2, 0, 5)},
             buyers={"a": {"ann": "2"}},
-            events=(("release", "a=4", ""), ("reserve", "a=2", ANY, "a", "")),
+            events=(("release", "a=4", ""), ("reserve", "a=2", ANY)),
         ),
     ),
 ]
@@ -835,7 +866,7 @@ EXTEND = [
         HELD,
         extend(hold_ms=1_000, request="7"),
         ["extended", ANY],
-        End({"a": (3, 2, 0, 5)}, {"r1": "reserved"}, events=(("extend", "a=2", "", "", "o 7"),)),
+        End({"a": (3, 2, 0, 5)}, {"r1": "reserved"}, events=(("extend", "a=2", "", "o 7"),)),
     ),
 ]
 
@@ -882,14 +913,14 @@ RELEASE = [
         LIMITED,
         release(reason="a bot", lever="do"),
         ["released"],
-        End({"a": (5, 0, 0, 5)}, {"r1": "released"}, {"a": {}}, events=(("release", "a=2", "", "a", ""),)),
+        End({"a": (5, 0, 0, 5)}, {"r1": "released"}, {"a": {}}, events=(("release", "a=2", ""),)),
     ),
     Row(
         "release gives everything back",
         LIMITED,
         release(),
         ["released"],
-        End({"a": (5, 0, 0, 5)}, {"r1": "released"}, {"a": {}}, events=(("release", "a=2", "", "a", ""),)),
+        End({"a": (5, 0, 0, 5)}, {"r1": "released"}, {"a": {}}, events=(("release", "a=2", ""),)),
     ),
     Row(
         "release goes on when too much waits for Postgres",
@@ -907,7 +938,7 @@ RELEASE = [
             {"a": (4, 1, 0, 5)},
             {"r1": "released", "r2": "reserved"},
             {"a": {"ann": "1"}},
-            events=(("release", "a=2", "", "a", ""),),
+            events=(("release", "a=2", ""),),
         ),
     ),
 ]
@@ -957,7 +988,7 @@ EXPIRE = [
         (*LIMITED, run_out()),
         expire(),
         ["expired"],
-        End({"a": (5, 0, 0, 5)}, {"r1": "expired"}, {"a": {}}, events=(("expire", "a=2", "", "a", ""),)),
+        End({"a": (5, 0, 0, 5)}, {"r1": "expired"}, {"a": {}}, events=(("expire", "a=2", ""),)),
     ),
     Row(
         "expire gives every line back",
@@ -993,7 +1024,7 @@ COMMIT = [
         (*HELD, FULL),
         commit(request="7"),
         ["committed", ANY, 0, 1, 3],
-        End({"a": (3, 0, 2, 5)}, events=(("commit", "a=2", "", "", "o 7"),)),
+        End({"a": (3, 0, 2, 5)}, events=(("commit", "a=2", "", "o 7"),)),
     ),
     Row(
         "commit in a later epoch",
@@ -1007,26 +1038,29 @@ COMMIT = [
         EXPIRED,
         commit(request="7"),
         ["committed", ANY, 1, 1, 4],
-        End({"a": (3, 0, 2, 5)}, events=(("commit", "a=2", "late", "", "o 7"),)),
+        End({"a": (3, 0, 2, 5)}, events=(("commit", "a=2", "late", "o 7"),)),
     ),
     Row(
-        "commit after expiry counts what has a limit by now",
+        "commit after expiry counts, with a limit that came later",
         (*EXPIRED, configure("", "limit_per_customer", 3, operation="limit")),
         commit(),
         ["committed", ANY, 1, 1, 5],
         End(
             {"a": (3, 0, 2, 5)},
             buyers={"a": {"ann": "2"}},
-            fields={KEYS.reservation("r1"): {"counted": "a"}},
-            events=(("commit", "a=2", "late", "a", ""),),
+            events=(("commit", "a=2", "late"),),
         ),
     ),
     Row(
         "commit a key's payment without stock: no answer is kept",
         TAKEN,
         commit(request="7"),
-        ["refund_required", "a=2/1", 1, 5],
-        End({"a": (1, 4, 0, 5)}, events=(("refund_required", "a=2", "a=2/1"),), holds={KEYS.operation("o"): None}),
+        ["refund_required", "a=2/1/insufficient", 1, 5],
+        End(
+            {"a": (1, 4, 0, 5)},
+            events=(("refund_required", "a=2", "a=2/1/insufficient"),),
+            holds={KEYS.operation("o"): None},
+        ),
     ),
     Row("commit an unknown hold", (stock(5),), commit(), ["not_found"]),
     Row("commit with another payment", PAID, commit(payment="p2"), ["already_committed"]),
@@ -1034,12 +1068,12 @@ COMMIT = [
     Row("commit again after it was cancelled", CANCELLED, commit(), ["committed", ANY, 0, 1, ANY]),
     Row("commit again after it was fulfilled", FULFILLED, commit(), ["committed", ANY, 0, 1, ANY]),
     Row("commit again after a late payment", (*EXPIRED, commit()), commit(), ["committed", ANY, 1, 1, ANY]),
-    Row("commit a refunded payment", REFUNDED, commit(), ["refund_required", "a=2/1", 1, ANY]),
+    Row("commit a refunded payment", REFUNDED, commit(), ["refund_required", "a=2/1/insufficient", 1, ANY]),
     Row(
         "commit a refunded payment though stock is back",
         (*REFUNDED, release("a=4", "r2")),
         commit(),
-        ["refund_required", "a=2/1", 1, ANY],
+        ["refund_required", "a=2/1/insufficient", 1, ANY],
     ),
     Row("commit with the keys of another SKU", HELD, commit("b=2"), ["wrong_keys"]),
     Row("commit a dead hold with the keys of another SKU", EXPIRED, commit("b=2"), ["wrong_keys"]),
@@ -1051,15 +1085,15 @@ COMMIT = [
         "commit after expiry without stock",
         TAKEN,
         commit(settled=0),
-        ["refund_required", "a=2/1", 1, ANY],
-        End({"a": (1, 4, 0, 5)}, {"r1": "expired"}, events=(("refund_required", "a=2", "a=2/1"),)),
+        ["refund_required", "a=2/1/insufficient", 1, ANY],
+        End({"a": (1, 4, 0, 5)}, {"r1": "expired"}, events=(("refund_required", "a=2", "a=2/1/insufficient"),)),
     ),
     Row(
         "commit another payment after a refund",
         REFUNDED,
         commit(payment="p2"),
-        ["refund_required", "a=2/1", 1, ANY],
-        End({"a": (1, 4, 0, 5)}, {"r1": "expired"}, events=(("refund_required", "a=2", "a=2/1"),)),
+        ["refund_required", "a=2/1/insufficient", 1, ANY],
+        End({"a": (1, 4, 0, 5)}, {"r1": "expired"}, events=(("refund_required", "a=2", "a=2/1/insufficient"),)),
     ),
     Row(
         "commit another payment when stock is back",
@@ -1072,11 +1106,11 @@ COMMIT = [
         "commit after expiry needs every line",
         (*TWO_LINES, run_out(), expire("a=2 b=1"), reserve("b=5", "r2")),
         commit("a=2 b=1"),
-        ["refund_required", "b=1/0", 1, ANY],
+        ["refund_required", "a=2/5/ok b=1/0/all_held", 1, ANY],
         End(
             {"a": (5, 0, 0, 5), "b": (0, 5, 0, 5)},
             {"r1": "expired"},
-            events=(("refund_required", "a=2 b=1", "b=1/0"),),
+            events=(("refund_required", "a=2 b=1", "a=2/5/ok b=1/0/all_held"),),
         ),
     ),
     Row(
@@ -1098,9 +1132,7 @@ COMMIT = [
         (*LIMITED, run_out(), expire()),
         commit(settled=0),
         ["committed", ANY, 1, 1, ANY],
-        End(
-            {"a": (3, 0, 2, 5)}, {"r1": "committed"}, {"a": {"ann": "2"}}, events=(("commit", "a=2", "late", "a", ""),)
-        ),
+        End({"a": (3, 0, 2, 5)}, {"r1": "committed"}, {"a": {"ann": "2"}}, events=(("commit", "a=2", "late"),)),
     ),
     Row(
         "commit after release with stock",
@@ -1123,12 +1155,12 @@ CANCEL = [
         "cancel is replayed",
         (*PAID, cancel(what="a=1", request="7")),
         cancel(what="a=1", request="7"),
-        ["replayed", "cancelled", "committed", "a=1"],
+        ["replayed", "cancelled", "committed", "", "a=1"],
     ),
     Row("cancel an unknown order", (stock(5),), cancel(), ["not_found"]),
     Row("cancel a hold", HELD, cancel(), ["not_found"]),
     Row("cancel an expired hold", EXPIRED, cancel(), ["not_found"]),
-    Row("cancel again", CANCELLED, cancel(), ["cancelled", "cancelled", "a=2"]),
+    Row("cancel again", CANCELLED, cancel(), ["cancelled", "cancelled", "", "a=2"]),
     Row("cancel a fulfilled order", FULFILLED, cancel(), ["invalid_transition", "fulfilled"]),
     Row("cancel with the keys of another SKU", PAID, cancel("b=2"), ["wrong_keys"]),
     Row("cancel more than was bought", PAID, cancel(what="a=3"), ["not_in_order", "a"]),
@@ -1140,37 +1172,37 @@ CANCEL = [
         "cancel the whole order",
         (*LIMITED, commit()),
         cancel(),
-        ["cancelled", "cancelled", "a=2"],
-        End({"a": (5, 0, 0, 5)}, {"r1": "cancelled"}, {"a": {}}, events=(("cancel", "a=2", "cancelled", "a", ""),)),
+        ["cancelled", "cancelled", "", "a=2"],
+        End({"a": (5, 0, 0, 5)}, {"r1": "cancelled"}, {"a": {}}, events=(("cancel", "a=2", "cancelled"),)),
     ),
     Row(
         "cancel a part",
         (*LIMITED, commit()),
         cancel(what="a=1"),
-        ["cancelled", "committed", "a=1"],
+        ["cancelled", "committed", "", "a=1"],
         End(
             {"a": (4, 0, 1, 5)},
             {"r1": "committed"},
             {"a": {"ann": "1"}},
-            events=(("cancel", "a=1", "committed", "a", ""),),
+            events=(("cancel", "a=1", "committed"),),
         ),
     ),
     Row(
         "cancel one line of two",
         TWO_PAID,
         cancel("a=2 b=1", what="b=1"),
-        ["cancelled", "committed", "b=1"],
+        ["cancelled", "committed", "", "b=1"],
         End({"a": (3, 0, 2, 5), "b": (5, 0, 0, 5)}, {"r1": "committed"}, events=(("cancel", "b=1", "committed"),)),
     ),
     Row(
         "cancel what is left",
         (*TWO_PAID, cancel("a=2 b=1", what="a=1")),
         cancel("a=2 b=1", request="7"),
-        ["cancelled", "cancelled", "a=2 b=1"],
+        ["cancelled", "cancelled", "", "a=2 b=1"],
         End(
             {"a": (5, 0, 0, 5), "b": (5, 0, 0, 5)},
             {"r1": "cancelled"},
-            events=(("cancel", "a=1 b=1", "cancelled", "", "o 7"),),
+            events=(("cancel", "a=1 b=1", "cancelled", "o 7"),),
         ),
     ),
 ]
@@ -1183,11 +1215,16 @@ FULFIL = [
         fulfil(request="8"),
         ["idempotency_key_reused"],
     ),
-    Row("fulfil is replayed", (*PAID, fulfil(request="7")), fulfil(request="7"), ["replayed", "fulfilled", ""]),
+    Row(
+        "fulfil is replayed",
+        (*PAID, fulfil(request="7")),
+        fulfil(request="7"),
+        ["replayed", "fulfilled", "fulfilled", "a=2", ""],
+    ),
     Row("fulfil an unknown order", (stock(5),), fulfil(), ["not_found"]),
     Row("fulfil a hold", HELD, fulfil(), ["not_found"]),
     Row("fulfil a released hold", RELEASED, fulfil(), ["not_found"]),
-    Row("fulfil again", FULFILLED, fulfil(), ["fulfilled", ""]),
+    Row("fulfil again", FULFILLED, fulfil(), ["fulfilled", "fulfilled", "a=2", ""]),
     Row("fulfil a cancelled order", CANCELLED, fulfil(), ["invalid_transition", "cancelled"]),
     Row("fulfil with the keys of another SKU", PAID, fulfil("b=2"), ["wrong_keys"]),
     Row("fulfil with counters that are too low", (*PAID, TOO_FEW_ALLOCATED), fulfil(), ["inconsistent", "a"]),
@@ -1195,15 +1232,20 @@ FULFIL = [
         "fulfil an order",
         (*LIMITED, commit()),
         fulfil(request="7"),
-        ["fulfilled", ""],
-        End({"a": (3, 0, 0, 3)}, {"r1": "fulfilled"}, {"a": {"ann": "2"}}, events=(("fulfil", "a=2", "", "", "o 7"),)),
+        ["fulfilled", "fulfilled", "a=2", ""],
+        End(
+            {"a": (3, 0, 0, 3)},
+            {"r1": "fulfilled"},
+            {"a": {"ann": "2"}},
+            events=(("fulfil", "a=2", "fulfilled", "o 7"),),
+        ),
     ),
     Row(
         "fulfil what a cancellation left",
         (*TWO_PAID, cancel("a=2 b=1", what="a=1 b=1")),
         fulfil("a=2 b=1"),
-        ["fulfilled", "a=1 b=1"],
-        End({"a": (4, 0, 0, 4), "b": (5, 0, 0, 5)}, {"r1": "fulfilled"}, events=(("fulfil", "a=1", ""),)),
+        ["fulfilled", "fulfilled", "a=1", "a=1 b=1"],
+        End({"a": (4, 0, 0, 4), "b": (5, 0, 0, 5)}, {"r1": "fulfilled"}, events=(("fulfil", "a=1", "fulfilled"),)),
     ),
 ]
 
@@ -1225,14 +1267,14 @@ ADJUST = [
         HELD,
         adjust(95),
         ["adjusted", ...],
-        End({"a": (98, 2, 0, 100)}, events=(("restock", "a=95", "", "", "o f"),)),
+        End({"a": (98, 2, 0, 100)}, events=(("restock", "a=95", "", "o f"),)),
     ),
     Row(
         "adjust down to nothing",
         HELD,
         adjust(-3),
         ["adjusted", ...],
-        End({"a": (0, 2, 0, 2)}, events=(("withdraw", "a=3", "", "", "o f"),)),
+        End({"a": (0, 2, 0, 2)}, events=(("withdraw", "a=3", "", "o f"),)),
     ),
 ]
 
@@ -1300,7 +1342,7 @@ CONFIGURE = [
             {"a": (3, 2, 0, 5)},
             {"r1": "reserved"},
             fields={KEYS.sku("a"): {"paused": "1"}},
-            events=(("configure", "a=0", '[["paused","1"]]', "", "o f"),),
+            events=(("configure", "a=0", '[["paused","1"]]', "o f"),),
         ),
     ),
     Row(
@@ -1311,7 +1353,7 @@ CONFIGURE = [
         End(
             {"a": (5, 0, 0, 5)},
             fields={KEYS.sku("a"): {"name": "A"}},
-            events=(("recount", "a=5", '[["name","A"]]', "", "o f"),),
+            events=(("recount", "a=5", '[["name","A"]]', "o f"),),
         ),
     ),
     Row(
@@ -1319,14 +1361,14 @@ CONFIGURE = [
         (),
         configure(""),
         ["created", ...],
-        End({"a": (0, 0, 0, 0)}, events=(("recount", "a=0", "", "", "o f"),)),
+        End({"a": (0, 0, 0, 0)}, events=(("recount", "a=0", "", "o f"),)),
     ),
     Row(
         "configure a recount down to the claims",
         HELD,
         configure(2),
         ["changed", ...],
-        End({"a": (0, 2, 0, 2)}, {"r1": "reserved"}, events=(("recount", "a=-3", "", "", "o f"),)),
+        End({"a": (0, 2, 0, 2)}, {"r1": "reserved"}, events=(("recount", "a=-3", "", "o f"),)),
     ),
     Row(
         "configure attributes alone",
@@ -1336,7 +1378,7 @@ CONFIGURE = [
         End(
             {"a": (5, 0, 0, 5)},
             fields={KEYS.sku("a"): {"name": None, "paused": "1", "limit_per_customer": "2"}},
-            events=(("configure", "a=0", ANY, "", "o f"),),
+            events=(("configure", "a=0", ANY, "o f"),),
         ),
     ),
 ]
@@ -1372,9 +1414,9 @@ SHORTER = default_hold(60_000)
 AT_FAR = at(FAR_MS)
 
 
-def ends(after_ms: int, script: str = "reserved") -> list[str | int | EllipsisType]:
+def ends(after_ms: int) -> list[str | int | EllipsisType]:
     """A hold that was made just at `FAR_MS`."""
-    return [script, FAR_MS, FAR_MS + after_ms]
+    return ["reserved", FAR_MS, FAR_MS + after_ms]
 
 
 DEFAULT_HOLD = [
@@ -1389,7 +1431,7 @@ DEFAULT_HOLD = [
     Row("default hold that never was is cleared", (), default_hold(""), ["set"]),
     Row("a dry run of a default hold", (), default_hold(60_000, lever="dry_run"), ["would_set"]),
     Row("a dry run of its end", (SHORTER,), default_hold("", lever="dry_run"), ["would_set"]),
-    Row("a dry run of what is so already", (SHORTER,), default_hold(60_000, lever="dry_run"), ["set"]),
+    Row("a dry run of a default hold that is so already", (SHORTER,), default_hold(60_000, lever="dry_run"), ["set"]),
     *(
         Row(
             f"default hold is set to {hold_ms} ms",
@@ -1436,10 +1478,10 @@ DEFAULT_HOLD = [
         End({"a": (4, 1, 0, 5)}, events=(("reserve", "a=1", ""),)),
     ),
     Row(
-        "reserve is replayed with the time it had, whatever the default is now",
+        "reserve is replayed whatever the default is now",
         (AT_FAR, stock(5), reserve("a=1", request="7", asked=0), SHORTER),
         reserve("a=1", request="7", asked=0),
-        ends(900_000, "replayed"),
+        ["replayed"],
     ),
     Row(
         "a default hold never lasts longer than 900 s from its checkout's start",
@@ -1451,7 +1493,28 @@ DEFAULT_HOLD = [
 ]
 
 CLOSE = [
-    Row("close a store of another layout", (put(KEYS.meta, "layout", 2),), close(), ["layout_unknown", "2"]),
+    Row(
+        "close a store of a later layout",
+        (put(KEYS.meta, "layout", LAYOUT + 1),),
+        close(),
+        ["layout_unknown", str(LAYOUT + 1)],
+    ),
+    Row(
+        "close a store of an earlier layout",
+        (stock(5), put(KEYS.meta, "layout", LAYOUT - 1)),
+        close(),
+        ["shut"],
+        End({"a": (5, 0, 0, 5)}, fields={KEYS.meta: {"gate": "closed", "gate_token": "t", "layout": str(LAYOUT - 1)}}),
+    ),
+    Row(
+        "close a store of an earlier layout, which is made anew",
+        (put(KEYS.meta, "layout", LAYOUT - 1),),
+        close(restoring=1),
+        ["shut"],
+        End(
+            fields={KEYS.meta: {"gate": "closed", "layout": str(LAYOUT), "restoring": "1", "epoch": None, "seq": None}}
+        ),
+    ),
     Row("close again", (close(),), close(), ["shut"]),
     Row(
         "close an open store",
@@ -1486,7 +1549,7 @@ CLOSE = [
             holds={
                 KEYS.meta: (
                     {
-                        "layout": "1",
+                        "layout": str(LAYOUT),
                         "restoring": "1",
                         "gate": "closed",
                         "gate_token": "t",
@@ -1501,16 +1564,22 @@ CLOSE = [
 
 OPEN = [
     Row(
-        "open a store of another layout",
-        (put(KEYS.meta, "layout", 2),),
+        "open a store of a later layout",
+        (put(KEYS.meta, "layout", LAYOUT + 1),),
         open_store(),
-        ["layout_unknown", "2"],
+        ["layout_unknown", str(LAYOUT + 1)],
+    ),
+    Row(
+        "open a store of an earlier layout",
+        (close(), put(KEYS.meta, "layout", LAYOUT - 1)),
+        open_store(),
+        ["layout_unknown", str(LAYOUT - 1)],
     ),
     Row(
         "open a store of another layout that somebody else has closed",
-        (close(token="other"), put(KEYS.meta, "layout", 2)),
+        (close(token="other"), put(KEYS.meta, "layout", LAYOUT + 1)),
         open_store(),
-        ["layout_unknown", "2"],
+        ["layout_unknown", str(LAYOUT + 1)],
     ),
     Row("open an open store", (), open_store(), ["taken_over"]),
     Row("open a store again", (close(), open_store()), open_store(), ["taken_over"]),
@@ -1537,7 +1606,7 @@ OPEN = [
                     "run_id": "run",
                     "epoch": "1",
                     "seq": "0",
-                    "layout": "1",
+                    "layout": str(LAYOUT),
                     "gate_token": None,
                     "gate_reason": None,
                 }
@@ -1700,6 +1769,13 @@ RESTORE = [
         restore("hash", KEYS.buyers("a"), "a"),
         ["restored"],
         End(holds={KEYS.buyers("a"): None}),
+    ),
+    Row(
+        "restore the reservation of a payment",
+        (*HELD, close()),
+        restore("text", KEYS.payment("p1"), "p1", "r1", until_ms=FAR_MS),
+        ["restored"],
+        End(holds={KEYS.payment("p1"): ("r1", True)}),
     ),
     Row(
         "restore an answer",

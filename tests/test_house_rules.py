@@ -31,8 +31,12 @@ local time = redis.call('TIME')
 local now_ms = math.max(time[1] * 1000 + math.floor(time[2] / 1000), tonumber(meta[4]))
 """
 FULL = "if tonumber(meta[3]) >= tonumber(meta[{}] or math.huge) then return {{'closed'}} end\n"
-MORE_META = {"reserve": ", 'selling_paused', 'default_hold_ms', 'full_seq')", "extend": ", 'full_seq')"}
-"""What these read beside it. Only they make work for the ledger that can wait, so only they stop when too much waits."""
+MORE_META = {
+    "commit": ", 'selling_paused')",
+    "extend": ", 'full_seq')",
+    "reserve": ", 'selling_paused', 'default_hold_ms', 'full_seq')",
+}
+"""What these read beside it. Those that read full_seq make work for the ledger that can wait, so they stop when too much waits."""
 
 OWN_GATES = {
     "open": "if meta[2] ~= 'closed' or meta[3] ~= token then return {'taken_over'} end",
@@ -56,7 +60,9 @@ LEVERS = {"configure", "default_hold", "release", "selling"}
 """What operators call. Two of them are the service's own calls, too, which name no lever."""
 
 WHERE = "tonumber(meta[2]), tonumber(meta[3]), "
-"""What commit says in between: how far the ledger must be in Postgres until the answer is durable."""
+"""What these say in between: how far the ledger must be in Postgres until the answer is durable."""
+
+SAY_WHERE = {"commit", "note"}
 
 WRITES = (
     r"redis\.call\('(SET|HSET|HSETNX|HDEL|HINCRBY|DEL|ZADD|ZREM|XADD|XDEL|XTRIM|PEXPIRE|EXPIRE|PERSIST|INCR|INCRBY|"
@@ -157,6 +163,9 @@ def test_statuses_in_the_header_are_those_returned(name: str) -> None:
     if name == "configure":
         [both] = re.findall(r"local status = now\.available and '(\w+)' or '(\w+)'", code(name))
         returned |= set(both)
+    if name == "note":
+        [both] = re.findall(r"local op, status = .*, user and '(\w+)' or '(\w+)'", code(name))
+        returned |= set(both)
     assert returned == set(statuses_in_header(name))
 
 
@@ -175,8 +184,9 @@ def test_the_gate_comes_first_and_is_the_same_letter_for_letter(name: str) -> No
     first_line, rest = after.split("\n", 1)
     assert f"\n{rest}".startswith(CLOCK)
     assert first_line.removeprefix(META) == MORE_META.get(name, ")")
-    full = FULL.format(5 + MORE_META.get(name, "").count(",") - 1)
-    assert rest.removeprefix(CLOCK.removeprefix("\n")).startswith(full) == (name in MORE_META)
+    more = MORE_META.get(name, "")
+    full = FULL.format(5 + more.count(",") - 1)
+    assert rest.removeprefix(CLOCK.removeprefix("\n")).startswith(full) == ("full_seq" in more)
     assert statuses_in_header(name)[0] == "closed"
 
 
@@ -206,7 +216,7 @@ def test_a_script_without_a_gate_touches_one_cart_and_no_stock(name: str) -> Non
 
 @each_script
 def test_the_replay_of_an_answer_is_the_same_letter_for_letter(name: str) -> None:
-    replay = REPLAY.replace("'replayed', ", f"'replayed', {WHERE}") if name == "commit" else REPLAY
+    replay = REPLAY.replace("'replayed', ", f"'replayed', {WHERE}") if name in SAY_WHERE else REPLAY
     assert (replay.strip() in code(name)) == ("operation_key" in code(name))
 
 
@@ -233,6 +243,7 @@ def test_every_event_has_the_same_fields_in_the_same_order(name: str) -> None:
         positions = [add.find(f"'{each}', ") for each in FIELDS]
         assert -1 not in positions
         assert positions == sorted(positions)
+        assert "'counted', '*', " in add, "by which events of layout 2 are told from those before"
 
 
 @each_look

@@ -6,7 +6,7 @@ from flask import Blueprint
 
 from api.auth import CUSTOMER, OPS, STOREFRONT
 from api.route import Answer, Request, route
-from api.schemas import CancelRequest, OrderSchema
+from api.schemas import CancelRequest, FulfilRequest, OrderSchema
 from engine.values import Line
 
 blueprint = Blueprint("orders", __name__, url_prefix="/v1/orders")
@@ -31,14 +31,17 @@ def get_order(request: Request, id: str) -> Answer:
     blueprint,
     "POST",
     "/<id>/fulfil",
-    "Ship an order",
+    "Ship an order, or lines of it",
     scopes=[OPS],
+    body=FulfilRequest,
+    bodiless=True,
     answers={200: OrderSchema},
     idempotent=True,
     refusals=["not_found", "invalid_transition", "idempotency_key_reused"],
 )
 def fulfil_order(request: Request, id: str) -> Answer:
-    order = request.engine.orders.fulfil(id, request.call.origin, request.operation)
+    lines = [Line(**line) for line in request.body.get("lines", [])]
+    order = request.engine.orders.fulfil(id, request.call.origin, lines, request.operation)
     return Answer(order, replayed=order.replayed)
 
 

@@ -6,6 +6,7 @@ from flask import Blueprint
 
 from api.route import Answer, Request, route
 from api.schemas import WebhookRequest, WebhookSchema
+from engine.payments import PaymentEvent
 from engine.values import Origin
 
 blueprint = Blueprint("payments", __name__, url_prefix="/v1/payments")
@@ -19,10 +20,10 @@ blueprint = Blueprint("payments", __name__, url_prefix="/v1/payments")
     signed=True,
     body=WebhookRequest,
     answers={200: WebhookSchema},
-    refusals=["not_found"],
 )
 def take_payment_event(request: Request) -> Answer:
     body = request.body
     origin = Origin("webhook", request.call.request_id)
-    outcome = request.engine.payments.take(body["type"], body["reservation_id"], body["payment_id"], origin)
+    words = (body["id"], body["reservation_id"], body["payment_id"])
+    outcome = request.engine.payments.take(PaymentEvent(body["type"]), *words, origin)
     return Answer({"outcome": outcome})

@@ -38,6 +38,7 @@ GRANT INSERT, UPDATE (epoch, seq, payload_hash, chain_hash) ON ledger_position T
 -- What is made out of the record. To have it made anew, the owner empties these tables: see docs/durability.md.
 GRANT INSERT, UPDATE ON projection_position, reservations, skus TO stockade_service;
 GRANT INSERT, UPDATE, DELETE ON buyers, checkouts, answers TO stockade_service;
+GRANT INSERT ON payments TO stockade_service;
 
 -- Snapshots are thinned out as they get old; their entries go with them, by the foreign key.
 GRANT INSERT, DELETE ON snapshots TO stockade_service;

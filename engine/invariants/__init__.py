@@ -30,8 +30,7 @@ class Invariant(StrEnum):
     NEXT_RELEASE = "next_release", "a SKU's next_release_ms is never later than the first deadline of its live holds"
     LIMITS = (
         "limits",
-        "a customer's count is at least what they hold and bought while there was a limit; it may be above the limit, "
-        "which can be lowered, and for which no late payment is refused",
+        "a customer's count is at least what the reservations and orders in Redis hold and bought for them",
     )
 
     # The ledger by itself
@@ -48,6 +47,11 @@ class Invariant(StrEnum):
         "lifecycle",
         "a reservation begins once, has one terminal state and at most one payment, moves the units that it has, and is paid, "
         "extended or released before its deadline, unless it is paid late, after its end",
+    )
+    PAYMENTS = "payments", "a payment id belongs to one reservation, which it has paid for or was refused for"
+    TERMS = (
+        "terms",
+        "nothing is reserved or paid late over a customer's limit, while its sale is paused, or outside the sale window",
     )
     NO_OVERSELL = "no_oversell", "no counter is below 0 at any prefix of the ledger"
 

@@ -128,7 +128,8 @@ def _holds(seen: Picture) -> Iterator[Violation]:
                 earliest[line.sku] = min(earliest.get(line.sku, 2**63), int(record["deadline_ms"]))
         if record.get("state") == State.COMMITTED:
             allocated.update({line.sku: line.quantity for line in lines})
-            allocated.subtract({line.sku: line.quantity for line in unpacked(record.get("cancelled", ""))})
+            for moved in ("cancelled", "fulfilled"):
+                allocated.subtract({line.sku: line.quantity for line in unpacked(record.get(moved, ""))})
     for sku in sorted({*seen.fold.skus, *reserved, *allocated}):
         fields = seen.fold.skus.get(sku, {})
         if fields.get("reserved", "0") != str(reserved[sku]):
@@ -158,13 +159,11 @@ def _deadlines(seen: Picture) -> Iterator[Violation]:
 def _limits(seen: Picture) -> Iterator[Violation]:
     counted: Counter[tuple[str, str]] = Counter()
     for record in seen.fold.records.values():
-        if record.get("state") not in COUNTED:
+        if record.get("state") not in COUNTED or "user" not in record:
             continue
         cancelled = {line.sku: line.quantity for line in unpacked(record.get("cancelled", ""))}
-        skus = record.get("counted", "").split()
         for line in unpacked(record["lines"]):
-            if line.sku in skus:
-                counted[line.sku, record["user"]] += line.quantity - cancelled.get(line.sku, 0)
+            counted[line.sku, record["user"]] += line.quantity - cancelled.get(line.sku, 0)
     for sku, users in sorted(seen.fold.buyers.items()):
         for user, units in sorted(users.items()):
             if number(units) < 1:

@@ -12,6 +12,7 @@ from math import inf
 
 from engine.fold import COUNTERS, MOVES
 from engine.invariants import Invariant, Violation
+from engine.invariants.terms import Terms
 from engine.states import State
 from engine.values import Event, Line, packed
 
@@ -25,6 +26,7 @@ BEFORE: dict[str, frozenset[State]] = {
     LATE: frozenset({State.RELEASED, State.EXPIRED}),
     "cancel": frozenset({State.COMMITTED}),
     "fulfil": frozenset({State.COMMITTED}),
+    "note": frozenset(State),
     "refund_required": frozenset(State) - {State.RESERVED},
 }
 """States in which an event may find its reservation. `reserve` finds none."""
@@ -34,15 +36,14 @@ AFTER = {
     "expire": State.EXPIRED,
     "commit": State.COMMITTED,
     LATE: State.COMMITTED,
-    "fulfil": State.FULFILLED,
 }
-"""What becomes of it. A cancel's own detail says whether it is the end; other events change no state."""
+"""What becomes of it. The detail of a cancel or fulfil says whether it is the end; other events change no state."""
 
 BEFORE_ITS_TIME_IS_UP = frozenset({"extend", "release", "commit"})
 WHOLE = frozenset({"release", "expire", "commit", LATE})
 """Events that move all the units of a hold."""
 
-AFTER_ITS_END = frozenset({LATE, "refund_required"})
+AFTER_ITS_END = frozenset({LATE, "refund_required", "note"})
 """What may happen to a reservation of which nobody knows any more but Postgres."""
 
 
@@ -55,6 +56,7 @@ class Life:
     left: dict[str, int]
     deadline_ms: int = 0
     ended_ms: int = 0
+    shipped: bool = False
     payment_id: str = ""
     refunds: set[str] = field(default_factory=set)
 
@@ -65,7 +67,7 @@ class Record:
 
     `part`: the events are those of some SKUs only, lines of others are cut, and there are neither details nor deadlines, as
     `GET /v1/audit` gives it to one who shares a service. Then DENSE_LOG, FENCING and deadlines aren't judged, a payment
-    after the hold's end counts as late, and nobody asks whether a cancelled order has anything left.
+    after the hold's end counts as late, and nobody asks for limits, pauses and windows.
     """
 
     def __init__(self, retain_ms: float = inf, *, part: bool = False) -> None:
@@ -74,6 +76,8 @@ class Record:
         self._part = part
         self._last: tuple[int, int] = (0, 0)
         self._lives: dict[str, Life] = {}
+        self._terms = Terms()
+        self._paid_for: dict[str, str] = {}
         self._ended: deque[tuple[int, str]] = deque()
         self._has_forgotten = False
 
@@ -81,10 +85,10 @@ class Record:
         """What is wrong with one more event. It has happened all the same, so one fault isn't told over and over."""
         self._forget(event.at_ms - self._retain_ms)
         effect = LATE if event.op == "commit" and self._is_late(event) else event.op
-        found = [] if self._part else list(self._order(event))
+        found = [] if self._part else [*self._order(event), *self._terms.take(event)]
         if event.op == "reserve":
             found += self._begin(event)
-        elif event.reservation_id:
+        elif event.reservation_id and event.op != "unknown_reservation":
             found += self._go_on(event, effect)
         return [*found, *self._move(event, effect)]
 
@@ -98,7 +102,9 @@ class Record:
         while self._ended and self._ended[0][0] <= before_ms:
             ended_ms, name = self._ended.popleft()
             if name in self._lives and self._lives[name].ended_ms == ended_ms:
-                del self._lives[name]
+                life = self._lives.pop(name)
+                for payment_id in life.refunds | {life.payment_id}:
+                    self._paid_for.pop(payment_id, None)
                 self._has_forgotten = True
 
     def _order(self, event: Event) -> Iterator[Violation]:
@@ -159,26 +165,37 @@ class Record:
                 known = "that it is paid with" if event.payment_id == life.payment_id else "that was before"
                 yield _wrong(Invariant.LIFECYCLE, event, f"gives back {event.payment_id}, {known}")
             life.refunds.add(event.payment_id)
+        if effect in ("commit", LATE, "refund_required"):
+            first = self._paid_for.setdefault(event.payment_id, event.reservation_id)
+            if first != event.reservation_id and event.layout > 1:
+                yield _wrong(
+                    Invariant.PAYMENTS, event, f"is by payment {event.payment_id}, which was for reservation {first}"
+                )
 
     def _units_of(self, event: Event, effect: str, life: Life) -> Iterator[Violation]:
         units = _units(event.lines)
         if effect in WHOLE and units != life.held:
             yield _wrong(Invariant.LIFECYCLE, event, f"moves {_said(units)}, but it is about {_said(life.held)}")
-        if effect == "fulfil" and units != life.left:
-            yield _wrong(Invariant.LIFECYCLE, event, f"ships {_said(units)}, but {_said(life.left)} are left of it")
-        if effect == "cancel":
+        if effect in ("cancel", "fulfil"):
             if any(not 0 < count <= life.left.get(sku, 0) for sku, count in units.items()):
                 yield _wrong(Invariant.LIFECYCLE, event, f"takes {_said(units)} of {_said(life.left)}")
             life.left = {sku: left - units.get(sku, 0) for sku, left in life.left.items() if left > units.get(sku, 0)}
-            if not self._part and (event.detail == State.CANCELLED) == bool(life.left):
-                yield _wrong(Invariant.LIFECYCLE, event, f"leaves {_said(life.left)}, and makes it {event.detail}")
+            life.shipped = life.shipped or effect == "fulfil"
+            # Events of layout 1 ship all that is left, and don't say so.
+            became = event.detail or (State.FULFILLED if effect == "fulfil" else "")
+            if not self._part and became != _left_as(life):
+                yield _wrong(
+                    Invariant.LIFECYCLE, event, f"leaves {_said(life.left)}, and makes it {became or 'nothing'}"
+                )
 
     def _end(self, event: Event, effect: str, life: Life) -> None:
         if effect == "extend":
             life.deadline_ms = event.deadline_ms
-        cancelled = effect == "cancel" and event.detail == State.CANCELLED
-        if cancelled or effect in AFTER:
-            life.state = State.CANCELLED if cancelled else AFTER[effect]
+        partly = effect in ("cancel", "fulfil")
+        if partly or effect in AFTER:
+            # Of a part nobody knows whether other lines of the order are left.
+            if not (partly and self._part):
+                life.state = _left_as(life) if partly else AFTER[effect]
             life.ended_ms = 0 if life.state == State.COMMITTED else event.at_ms
             if life.ended_ms:
                 self._ended.append((life.ended_ms, event.reservation_id))
@@ -199,6 +216,13 @@ def judged(events: Iterable[Event], retain_ms: float = inf, *, part: bool = Fals
     record = Record(retain_ms, part=part)
     for event in events:
         yield from record.take(event)
+
+
+def _left_as(life: Life) -> State:
+    """The state of an order by what is left of it."""
+    if life.left:
+        return State.COMMITTED
+    return State.FULFILLED if life.shipped else State.CANCELLED
 
 
 def _name(event: Event) -> str:

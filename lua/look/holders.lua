@@ -18,10 +18,10 @@ local prefix, time, down, lines = string.match(KEYS[1] or '', '^(.*:)meta$') or 
 local function say(label, text) lines[#lines + 1] = string.format('%-12s ', label) .. text end
 local function number(text) return #(text or '') < 16 and tonumber(string.match(text or '', '^%-?%d+$')) or nil end
 local function clock(clock_ms) return math.max(time[1] * 1000 + down(time[2] / 1000), number(clock_ms) or 0) end
-local function shown(text)
-  local function hex(letter) return string.format('%%%02X', string.byte(letter)) end
-  return string.gsub(string.sub(text, 1, 64), '[^ !#$&-[%]^-~]', hex) .. (#text > 64 and '...' or '')
-end
+local function hex(letter) return string.format('%%%02X', string.byte(letter)) end
+local function shown(text) return string.gsub(string.sub(text, 1, 64), '[^ !#$&-[%]^-~]', hex) .. (#text > 64 and '...' or '') end
+-- Whole, and a % stays as it is: in the name of a key, space, = and % of a SKU are percent-encoded already.
+local function named(text) return (string.gsub(text, '[^ !#-[%]^-~]', hex)) end
 local function utc(ms)
   local days, s = down(ms / 86400000) + 719468, down(ms / 1000) % 86400
   local at = days % 146097
@@ -47,7 +47,7 @@ local function refused(wanted)
     local name, kind = prefix .. wanted[at][1], wanted[at][2]
     local found = key == name and redis.call('TYPE', key).ok or ''
     if found ~= kind and found ~= 'none' then
-      return {'wrong_keys: KEYS[' .. at .. '] must be the ' .. kind .. ' ' .. shown(name) .. ', not ' .. found .. ' ' .. shown(key)}
+      return {'wrong_keys: KEYS[' .. at .. '] must be the ' .. kind .. ' ' .. named(name) .. ', not ' .. found .. ' ' .. named(key)}
     end
   end
 end
@@ -95,8 +95,8 @@ while looked < #page / 2 and text < 2000000 do
 end
 table.sort(users, function(a, b) return a.units > b.units or a.units == b.units and a.name < b.name end)
 
-say('SKU', shown(sku) .. ', as of ' .. utc(now_ms))
-if redis.call('EXISTS', sku_key) == 0 then say('unknown_sku', 'there is no ' .. shown(sku_key)) end
+say('SKU', named(sku) .. ', as of ' .. utc(now_ms))
+if redis.call('EXISTS', sku_key) == 0 then say('unknown_sku', 'there is no ' .. named(sku_key)) end
 say('reserved', shown(counters[1] or 'unknown') .. ' units by its counter')
 say('found', string.format('%.0f units in %d holds of %d users, among %d live holds of any SKU', total, held, #users, looked))
 if unreadable > 0 then say('BAD records', unreadable .. ' live holds have none that can be read; run stockade verify') end

@@ -4,7 +4,7 @@
 -- KEYS[1] meta         hash    clock_ms
 -- KEYS[2] deadlines    zset    reservation id -> deadline_ms, live holds only
 -- KEYS[3] sku          hash    counters, next_release_ms
--- KEYS[4] buyers       hash    user -> units held and bought, where a limit is set
+-- KEYS[4] buyers       hash    user -> units held and bought since ever
 -- The holds' own records, rsv:<id>, are not in KEYS: only deadlines knows their names. So: one node, no cluster.
 -- ARGV[1] look         live holds of any SKU to look at, 1 to 2000; default 1000. More would keep buyers waiting,
 --                      so it stops earlier where their baskets are long (2 MB of lines)
@@ -18,10 +18,10 @@ local prefix, time, down, lines = string.match(KEYS[1] or '', '^(.*:)meta$') or 
 local function say(label, text) lines[#lines + 1] = string.format('%-12s ', label) .. text end
 local function number(text) return #(text or '') < 16 and tonumber(string.match(text or '', '^%-?%d+$')) or nil end
 local function clock(clock_ms) return math.max(time[1] * 1000 + down(time[2] / 1000), number(clock_ms) or 0) end
-local function shown(text)
-  local function hex(letter) return string.format('%%%02X', string.byte(letter)) end
-  return string.gsub(string.sub(text, 1, 64), '[^ !#$&-[%]^-~]', hex) .. (#text > 64 and '...' or '')
-end
+local function hex(letter) return string.format('%%%02X', string.byte(letter)) end
+local function shown(text) return string.gsub(string.sub(text, 1, 64), '[^ !#$&-[%]^-~]', hex) .. (#text > 64 and '...' or '') end
+-- Whole, and a % stays as it is: in the name of a key, space, = and % of a SKU are percent-encoded already.
+local function named(text) return (string.gsub(text, '[^ !#-[%]^-~]', hex)) end
 local function utc(ms)
   local days, s = down(ms / 86400000) + 719468, down(ms / 1000) % 86400
   local at = days % 146097
@@ -47,7 +47,7 @@ local function refused(wanted)
     local name, kind = prefix .. wanted[at][1], wanted[at][2]
     local found = key == name and redis.call('TYPE', key).ok or ''
     if found ~= kind and found ~= 'none' then
-      return {'wrong_keys: KEYS[' .. at .. '] must be the ' .. kind .. ' ' .. shown(name) .. ', not ' .. found .. ' ' .. shown(key)}
+      return {'wrong_keys: KEYS[' .. at .. '] must be the ' .. kind .. ' ' .. named(name) .. ', not ' .. found .. ' ' .. named(key)}
     end
   end
 end
@@ -65,14 +65,14 @@ local most = number(look) or 0
 if most < 1 or most > 2000 then return {'wrong_argument: look must be from 1 to 2000, not ' .. shown(look)} end
 if #ARGV > 1 then return {'wrong_argument: look is all there is, not ' .. #ARGV .. ' arguments'} end
 local now_ms = clock(redis.call('HGET', meta_key, 'clock_ms'))
-if redis.call('EXISTS', sku_key) == 0 then return {'unknown_sku: there is no ' .. shown(sku_key) .. ', as of ' .. utc(now_ms)} end
+if redis.call('EXISTS', sku_key) == 0 then return {'unknown_sku: there is no ' .. named(sku_key) .. ', as of ' .. utc(now_ms)} end
 
 local page, live = redis.call('ZRANGE', deadlines_key, 0, most - 1, 'WITHSCORES'), redis.call('ZCARD', deadlines_key)
 local looked, text, held, holds, earliest_ms, odd, counted, short = 0, 0, 0, 0, nil, {}, {}, {}
 while looked < #page / 2 and text < 2000000 do
   looked = looked + 1
   local id, deadline = page[2 * looked - 1], page[2 * looked]
-  local record = redis.pcall('HMGET', prefix .. 'rsv:' .. id, 'lines', 'state', 'deadline_ms', 'user', 'counted')
+  local record = redis.pcall('HMGET', prefix .. 'rsv:' .. id, 'lines', 'state', 'deadline_ms', 'user')
   local units = units_of(sku, record[1] or '')
   text = text + #(record[1] or '')
   if not record[1] or units == false then odd[#odd + 1] = shown(id) .. ' has no record that can be read' end
@@ -81,7 +81,7 @@ while looked < #page / 2 and text < 2000000 do
     held, holds, earliest_ms = held + units, holds + 1, earliest_ms or tonumber(deadline)
     local user = record[4] or ''
     if record[3] ~= deadline then odd[#odd + 1] = shown(id) .. ' ends ' .. shown(record[3] or 'never') .. ', in deadlines ' .. deadline end
-    if string.find(' ' .. (record[5] or '') .. ' ', ' ' .. sku .. ' ', 1, true) then counted[user] = (counted[user] or 0) + units end
+    counted[user] = (counted[user] or 0) + units
   end
 end
 for user, units in pairs(counted) do
@@ -99,7 +99,7 @@ local sound = on_hand and available and reserved and allocated
 local function rule(name, right, text, final)
   lines[#lines + 1] = (not right and 'BAD  ' or (whole or final) and 'ok   ' or '?    ') .. name .. ': ' .. text
 end
-say('SKU', shown(sku) .. ', as of ' .. utc(now_ms) .. ', looked at ' .. looked .. ' of ' .. live .. ' live holds of any SKU')
+say('SKU', named(sku) .. ', as of ' .. utc(now_ms) .. ', looked at ' .. looked .. ' of ' .. live .. ' live holds of any SKU')
 rule('conservation', sound and on_hand == available + reserved + allocated,
   string.format('on_hand %s; available %s + reserved %s + allocated %s', unpack(stored)), true)
 rule('range', sound and math.min(on_hand, available, reserved, allocated) >= 0, 'counters are whole numbers from 0 on', true)

@@ -7,9 +7,9 @@
 -- KEYS[4] lease        string  gone at the deadline, which wakes the sweeper
 -- The counters of its SKUs, sku:<sku>, are not in KEYS: only its lines name them. So: one node, no cluster.
 -- ARGV    none
--- Lines: its fields, with what may happen next; a line for each SKU (of 200 at most) with its counters; refunds as
---   'payment: sku=requested/available'; for a live hold the command that ends it by force. Run that as it is (a dry run),
---   then once more with do instead of dry_run and your own reason. BAD stands before what doesn't agree.
+-- Lines: its fields, with what may happen next; refunds as 'payment: sku=requested/available/verdict'; a line for each SKU (of 200
+--   at most) with its counters; for a live hold the command that ends it by force, first as a dry run: one of stockade where a SKU
+--   can't be pasted. BAD stands before what doesn't agree. SKUs are shown as in keys, letters that aren't ASCII percent-encoded.
 -- By hand: redis-cli --eval lua/look/reservation.lua 'stk:{p0}:meta' 'stk:{p0}:deadlines' 'stk:{p0}:rsv:ID' 'stk:{p0}:lease:ID'
 
 -- Letter for letter the same in every script of this folder: whole numbers, text that is safe to show, times, keys.
@@ -17,10 +17,10 @@ local prefix, time, down, lines = string.match(KEYS[1] or '', '^(.*:)meta$') or 
 local function say(label, text) lines[#lines + 1] = string.format('%-12s ', label) .. text end
 local function number(text) return #(text or '') < 16 and tonumber(string.match(text or '', '^%-?%d+$')) or nil end
 local function clock(clock_ms) return math.max(time[1] * 1000 + down(time[2] / 1000), number(clock_ms) or 0) end
-local function shown(text)
-  local function hex(letter) return string.format('%%%02X', string.byte(letter)) end
-  return string.gsub(string.sub(text, 1, 64), '[^ !#$&-[%]^-~]', hex) .. (#text > 64 and '...' or '')
-end
+local function hex(letter) return string.format('%%%02X', string.byte(letter)) end
+local function shown(text) return string.gsub(string.sub(text, 1, 64), '[^ !#$&-[%]^-~]', hex) .. (#text > 64 and '...' or '') end
+-- Whole, and a % stays as it is: in the name of a key, space, = and % of a SKU are percent-encoded already.
+local function named(text) return (string.gsub(text, '[^ !#-[%]^-~]', hex)) end
 local function utc(ms)
   local days, s = down(ms / 86400000) + 719468, down(ms / 1000) % 86400
   local at = days % 146097
@@ -46,7 +46,7 @@ local function refused(wanted)
     local name, kind = prefix .. wanted[at][1], wanted[at][2]
     local found = key == name and redis.call('TYPE', key).ok or ''
     if found ~= kind and found ~= 'none' then
-      return {'wrong_keys: KEYS[' .. at .. '] must be the ' .. kind .. ' ' .. shown(name) .. ', not ' .. found .. ' ' .. shown(key)}
+      return {'wrong_keys: KEYS[' .. at .. '] must be the ' .. kind .. ' ' .. named(name) .. ', not ' .. found .. ' ' .. named(key)}
     end
   end
 end
@@ -66,15 +66,15 @@ end
 for at = 1, #fields, 2 do
   of[fields[at]] = fields[at + 1]
   local payment = string.match(fields[at], '^refund:(.*)$')
-  if payment then refunds[#refunds + 1] = shown(payment) .. ': ' .. shown(fields[at + 1]) end
+  if payment then refunds[#refunds + 1] = shown(payment) .. ': ' .. named(fields[at + 1]) end
 end
 local state, deadline_ms, live = of.state or '', number(of.deadline_ms), of.state == 'reserved'
 local left_ms = deadline_ms and deadline_ms - now_ms
 local due = live and left_ms and left_ms <= 0
 local next_moves = {
   reserved = due and 'expire: its time is up' or 'commit (paid), release (given up), expire (time is up)',
-  committed = 'fulfil (shipped), cancel (called off)', released = 'commit, by a late payment, if the stock is still free',
-  expired = 'commit, by a late payment, if the stock is still free', fulfilled = 'nothing: the end', cancelled = 'nothing: the end',
+  committed = 'fulfil (shipped), cancel (called off)', released = 'commit, by a late payment, if all lines can still be had',
+  expired = 'commit, by a late payment, if all lines can still be had', fulfilled = 'nothing: the end', cancelled = 'nothing: the end',
 }
 say('reservation', shown(id) .. ', as of ' .. utc(now_ms))
 say(next_moves[state] and 'state' or 'BAD state', state == '' and 'missing' or shown(state))
@@ -82,7 +82,6 @@ say('next', next_moves[state] or 'unknown')
 say('user', shown(of.user or 'missing'))
 say('created', moment(number(of.created_ms), now_ms))
 say('deadline', moment(deadline_ms, now_ms))
-if of.first_deadline_ms then say('extended', 'its first deadline was ' .. moment(number(of.first_deadline_ms), now_ms)) end
 if live then
   local lease_ms = redis.call('PTTL', lease_key)
   local apart_ms = lease_ms >= 0 and left_ms and math.abs(lease_ms - math.max(left_ms, 0))
@@ -93,25 +92,27 @@ local agrees = live and scored and scored == of.deadline_ms or not live and not 
 say(agrees and 'deadlines' or 'BAD deadlines', (scored and 'has it at ' .. scored or 'has it not') .. (agrees and ', as it should' or ''))
 say('payment', of.payment_id and shown(of.payment_id) .. ', committed ' .. moment(number(of.committed_ms), now_ms)
   .. (of.late == '1' and ', late: after the hold had ended' or '') or 'none')
-if of.cancelled then say('cancelled', shown(of.cancelled)) end
+if of.attempt then say('attempt', shown(of.attempt) .. ', the last one that the provider told of') end
+for _, part in ipairs({'fulfilled', 'cancelled'}) do if of[part] then say(part, named(of[part])) end end
 for _, refund in ipairs(refunds) do say('refund', refund) end
 if of.cart then say('cart', shown(of.cart)) end
 local ttl_ms = redis.call('PTTL', reservation_key)
 say('kept', ttl_ms < 0 and 'until it ends' or 'for another ' .. span(ttl_ms))
-local keys, pasted = {meta_key, prefix .. 'ledger', deadlines_key, reservation_key, lease_key}, string.match(id, '^[%w._:-]+$')
-for word in string.gmatch(string.sub(of.lines or '', 1, 20000), '%S+') do
-  local sku, units = string.match(word, '^([%w._:-]+)=(%d+)$')
-  pasted = pasted and sku
+local keys, sound, plain = {meta_key, prefix .. 'ledger', deadlines_key, reservation_key, lease_key}, string.match(id, '^[%w._:-]+$'), true
+for word in string.gmatch(string.sub(of.lines or '', 1, 120000), '%S+') do
+  local sku, units = string.match(word, '^([^=]+)=(%d+)$')
+  sound, plain = sound and sku, plain and string.match(sku or '', '^[!#-&(-[%]^-~]+$')
   local stored = sku and redis.pcall('HMGET', prefix .. 'sku:' .. sku, 'on_hand', 'available', 'reserved', 'allocated') or {}
   for at = 1, 4 do stored[at] = shown(stored[at] or 'missing') end
-  say(sku and 'line' or 'BAD line', sku and units .. ' units of ' .. sku .. ': '
+  say(sku and 'line' or 'BAD line', sku and units .. ' units of ' .. named(sku) .. ': '
     .. string.format('on_hand %s, available %s, reserved %s, allocated %s', unpack(stored)) or shown(word))
   keys[#keys + 1], keys[#keys + 2] = prefix .. 'sku:' .. (sku or ''), prefix .. 'buyers:' .. (sku or '')
 end
 if #keys == 5 then say('BAD lines', 'missing') end
-if live and not due and pasted and #keys > 5 then
-  say('by force', 'this is a dry run; then do instead of dry_run, with your own reason:')
-  lines[#lines + 1] = "redis-cli --eval lua/release.lua '" .. table.concat(keys, "' '") .. "' , " .. id
-    .. " redis-cli by-hand 'released by on-call' 86400000 dry_run"
-elseif live and not due then say('by force', 'no command, because its lines are torn: run stockade verify') end
+if live and not due and not (sound and #keys > 5) then say('by force', 'no command, because its lines are torn: run stockade verify')
+elseif live and not due then
+  say('by force', 'this is a dry run; then ' .. (plain and 'do instead of dry_run' or 'without --dry-run') .. ', with your own reason:')
+  lines[#lines + 1] = plain and "redis-cli --eval lua/release.lua '" .. table.concat(keys, "' '") .. "' , " .. id
+    .. " redis-cli by-hand 'released by on-call' 86400000 dry_run" or 'stockade release ' .. id .. " --reason 'by on-call' --dry-run"
+end
 return lines

@@ -3,10 +3,10 @@
 --
 -- KEYS[1] meta         hash    clock_ms, selling_paused, selling_reason
 -- KEYS[2] sku          hash    counters and attributes
--- KEYS[3] buyers       hash    user -> units held and bought, where a limit is set
+-- KEYS[3] buyers       hash    user -> units held and bought since ever
 -- ARGV    none
--- Lines: status as a buyer sees it; counters, with their share of on_hand; whether they add up; limit and how many users
---   are counted under it; window; pauses; next release: no live hold of it ends before that time, but one may end later.
+-- Lines: status as a buyer sees it; counters, with their share of on_hand; whether they add up; limit, and how many users
+--   hold some or have bought some since ever; window; pauses; next release: no live hold of it ends before that time, but one may end later.
 --   BAD stands before a field that is missing or no whole number, and before counters that don't add up.
 -- By hand: redis-cli --eval lua/look/sku.lua 'stk:{p0}:meta' 'stk:{p0}:sku:SKU' 'stk:{p0}:buyers:SKU'
 
@@ -15,10 +15,10 @@ local prefix, time, down, lines = string.match(KEYS[1] or '', '^(.*:)meta$') or 
 local function say(label, text) lines[#lines + 1] = string.format('%-12s ', label) .. text end
 local function number(text) return #(text or '') < 16 and tonumber(string.match(text or '', '^%-?%d+$')) or nil end
 local function clock(clock_ms) return math.max(time[1] * 1000 + down(time[2] / 1000), number(clock_ms) or 0) end
-local function shown(text)
-  local function hex(letter) return string.format('%%%02X', string.byte(letter)) end
-  return string.gsub(string.sub(text, 1, 64), '[^ !#$&-[%]^-~]', hex) .. (#text > 64 and '...' or '')
-end
+local function hex(letter) return string.format('%%%02X', string.byte(letter)) end
+local function shown(text) return string.gsub(string.sub(text, 1, 64), '[^ !#$&-[%]^-~]', hex) .. (#text > 64 and '...' or '') end
+-- Whole, and a % stays as it is: in the name of a key, space, = and % of a SKU are percent-encoded already.
+local function named(text) return (string.gsub(text, '[^ !#-[%]^-~]', hex)) end
 local function utc(ms)
   local days, s = down(ms / 86400000) + 719468, down(ms / 1000) % 86400
   local at = days % 146097
@@ -44,7 +44,7 @@ local function refused(wanted)
     local name, kind = prefix .. wanted[at][1], wanted[at][2]
     local found = key == name and redis.call('TYPE', key).ok or ''
     if found ~= kind and found ~= 'none' then
-      return {'wrong_keys: KEYS[' .. at .. '] must be the ' .. kind .. ' ' .. shown(name) .. ', not ' .. found .. ' ' .. shown(key)}
+      return {'wrong_keys: KEYS[' .. at .. '] must be the ' .. kind .. ' ' .. named(name) .. ', not ' .. found .. ' ' .. named(key)}
     end
   end
 end
@@ -55,7 +55,7 @@ local wrong = refused({{'meta', 'hash'}, {'sku:' .. sku, 'hash'}, {'buyers:' .. 
 if wrong then return wrong end
 local meta = redis.call('HMGET', meta_key, 'clock_ms', 'selling_paused', 'selling_reason')
 local now_ms, stored, torn = clock(meta[1]), {}, {}
-if redis.call('EXISTS', sku_key) == 0 then return {'unknown_sku: there is no ' .. shown(sku_key) .. ', as of ' .. utc(now_ms)} end
+if redis.call('EXISTS', sku_key) == 0 then return {'unknown_sku: there is no ' .. named(sku_key) .. ', as of ' .. utc(now_ms)} end
 local fields = redis.call('HGETALL', sku_key)
 for at = 1, #fields, 2 do stored[fields[at]] = fields[at + 1] end
 local function whole(name, needed)
@@ -74,7 +74,7 @@ local status = not available and 'unknown' or available > 0 and 'available' or (
 if ends_ms and now_ms >= ends_ms then status = 'ended' end
 if starts_ms and now_ms < starts_ms then status = 'not_started' end
 if stored.paused or meta[2] then status = 'paused' end
-say('SKU', shown(sku) .. (stored.name and ', ' .. shown(stored.name) or '') .. ', as of ' .. utc(now_ms))
+say('SKU', named(sku) .. (stored.name and ', ' .. shown(stored.name) or '') .. ', as of ' .. utc(now_ms))
 say('status', status)
 local function count(label, units, what)
   local share = units and (on_hand or 0) > 0 and string.format('%6.1f %%', 100 * units / on_hand) or string.format('%8s', '-')

@@ -128,15 +128,18 @@ def test_the_order_of_the_body_s_fields_makes_no_other_request(anybody: Caller) 
     assert answered(made[0], 201) == answered(made[1], 201)
 
 
-def test_a_repeat_after_the_hold_has_ended_still_gets_the_first_answer(
+def test_a_repeat_after_the_hold_has_ended_shows_the_reservation_as_it_is_now(
     anybody: Caller, fake_engine: Engine, fake_redis: Redis
 ) -> None:
     path, body, _ = _reserve(anybody)
     first = answered(anybody.post(path, body, key="k"), 201)
     answered(anybody.post(f"{path}/{first['id']}/extend", {"hold_seconds": 30}))
-    answered(anybody.delete(f"{path}/{first['id']}"))
+    ended = answered(anybody.delete(f"{path}/{first['id']}"))
     before = dump(fake_redis)
-    assert answered(anybody.post(path, body, key="k"), 201) == first
+    again = anybody.post(path, body, key="k")
+    assert answered(again, 201) == ended
+    assert (ended["id"], ended["state"]) == (first["id"], "released")
+    assert again.headers["Idempotent-Replayed"] == "true"
     assert dump(fake_redis) == before
 
 

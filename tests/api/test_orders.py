@@ -31,7 +31,9 @@ def test_commit_turns_a_hold_into_an_order(stocked: Caller, ann: Caller, payer: 
         "user": "ann",
         "state": "allocated",
         "lines": made["lines"],
+        "fulfilled_lines": [],
         "cancelled_lines": [],
+        "returned_lines": [],
         "payment_id": "p-1",
     }
     assert counters(stocked, "tee") == (10, 6, 0, 4)
@@ -76,7 +78,10 @@ def test_a_late_payment_whose_stock_is_gone_must_be_refunded_and_that_is_final(
     in_the_way = bob.reserve(("mug", 1))["id"]
     path = f"/v1/reservations/{held}/commit"
     problem = refused(payer.post(path, {"payment_id": "p-1"}), 409, "refund_required")
-    assert problem["lines"] == [{"sku": "mug", "requested": 2, "available": 1}]
+    assert problem["lines"] == [
+        {"sku": "tee", "requested": 1, "available": 10, "verdict": "ok"},
+        {"sku": "mug", "requested": 2, "available": 1, "verdict": "insufficient"},
+    ]
     assert counters(stocked, "tee") == (10, 10, 0, 0)
     answered(bob.delete(f"/v1/reservations/{in_the_way}"))
     before = dump(fake_redis)
@@ -112,7 +117,7 @@ def test_an_unpaid_reservation_is_no_order(stocked: Caller, ann: Caller) -> None
 
 def test_fulfil_takes_the_units_off_the_shelf_once(bought: dict[str, Any], ops: Caller, fake_redis: Redis) -> None:
     path = f"/v1/orders/{bought['id']}"
-    assert answered(ops.post(f"{path}/fulfil")) == bought | {"state": "fulfilled"}
+    assert answered(ops.post(f"{path}/fulfil")) == bought | {"state": "fulfilled", "fulfilled_lines": bought["lines"]}
     assert counters(ops, "tee") == (6, 6, 0, 0)
     before = dump(fake_redis)
     assert answered(ops.post(f"{path}/fulfil"))["state"] == "fulfilled"
@@ -141,7 +146,8 @@ def test_cancel_of_lines_puts_only_those_back(bought: dict[str, Any], ops: Calle
     assert counters(ops, "tee") == (10, 8, 0, 2)
     assert answered(ops.get(path)) == part
     shipped = answered(ops.post(f"{path}/fulfil"))
-    assert shipped == part | {"state": "fulfilled"}
+    left = [{"sku": "tee", "quantity": 2}, {"sku": "mug", "quantity": 1}]
+    assert shipped == part | {"state": "fulfilled", "fulfilled_lines": left}
     assert counters(ops, "tee") == (8, 8, 0, 0)
     assert counters(ops, "mug") == (1, 1, 0, 0)
 
@@ -152,6 +158,40 @@ def test_cancelling_every_line_bit_by_bit_cancels_the_order(bought: dict[str, An
     last = answered(ops.post(path, {"reason": "x", "lines": [{"sku": "mug", "quantity": 1}]}))
     assert last["state"] == "cancelled"
     assert counters(ops, "mug") == (2, 2, 0, 0)
+
+
+def test_an_order_is_shipped_in_parts(bought: dict[str, Any], ops: Caller) -> None:
+    path = f"/v1/orders/{bought['id']}/fulfil"
+    one_tee = {"lines": [{"sku": "tee", "quantity": 1}]}
+    first = ops.post(path, one_tee, key="parcel-1")
+    assert answered(first) == bought | {"fulfilled_lines": one_tee["lines"]}
+    assert counters(ops, "tee") == (9, 6, 0, 3)
+    again = ops.post(path, one_tee, key="parcel-1")
+    assert (again.data, again.headers["Idempotent-Replayed"]) == (first.data, "true")
+    refused(ops.post(path, {"lines": [{"sku": "tee", "quantity": 4}]}, key="parcel-2"), 422, "validation_failed")
+    rest = answered(ops.post(path))
+    assert (rest["state"], rest["fulfilled_lines"]) == ("fulfilled", bought["lines"])
+    assert counters(ops, "tee") == (6, 6, 0, 0)
+    refused(ops.post(path, one_tee, key="parcel-3"), 409, "invalid_transition")
+
+
+def test_one_payment_id_pays_for_one_reservation(stocked: Caller, ann: Caller, bob: Caller, payer: Caller) -> None:
+    paid, unpaid = ann.reserve(("tee", 1))["id"], bob.reserve(("tee", 1))["id"]
+    answered(payer.post(f"/v1/reservations/{paid}/commit", {"payment_id": "p-1"}))
+    path = f"/v1/reservations/{unpaid}/commit"
+    refused(payer.post(path, {"payment_id": "p-1"}), 409, "payment_already_used")
+    assert answered(bob.get(f"/v1/reservations/{unpaid}"))["state"] == "reserved"
+    answered(payer.post(path, {"payment_id": "p-2"}))
+
+
+def test_a_late_payment_during_a_pause_must_be_refunded(
+    stocked: Caller, ann: Caller, payer: Caller, fake_engine: Engine
+) -> None:
+    held = ann.reserve(("tee", 1), ("mug", 1))["id"]
+    _end(fake_engine, ann, held, "released")
+    answered(stocked.put("/v1/skus/tee", {"paused": True}))
+    problem = refused(payer.post(f"/v1/reservations/{held}/commit", {"payment_id": "p-1"}), 409, "refund_required")
+    assert [(line["sku"], line["verdict"]) for line in problem["lines"]] == [("tee", "paused"), ("mug", "ok")]
 
 
 @pytest.mark.parametrize(("sku", "quantity"), [("tee", 5), ("mug", 2), ("nothing", 1)])

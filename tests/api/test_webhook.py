@@ -182,9 +182,9 @@ def test_a_late_success_takes_stock_that_is_free_and_is_refunded_if_it_is_gone(
 
 
 def test_a_failure_is_noted_and_the_hold_stays(client: FlaskClient, held: str, fake_redis: Redis) -> None:
+    assert outcome(client, held, "payment.failed") == "noted"
     before = dump(fake_redis)
-    for _ in range(2):
-        assert outcome(client, held, "payment.failed") == "noted"
+    assert outcome(client, held, "payment.failed") == "noted"
     assert dump(fake_redis) == before
     assert outcome(client, held) == "committed"
     assert outcome(client, held, "payment.failed", "p-2") == "noted"
@@ -212,19 +212,40 @@ def test_a_cancellation_of_what_is_paid_is_ignored(client: FlaskClient, held: st
 
 
 @pytest.mark.parametrize("kind", ["payment.created", "PAYMENT.SUCCEEDED", "payment.succeeded ", "refund", "?"])
-def test_an_unknown_type_is_ignored(client: FlaskClient, held: str, fake_redis: Redis, kind: str) -> None:
+def test_an_unknown_type_is_refused_with_those_there_are(
+    client: FlaskClient, held: str, fake_redis: Redis, kind: str
+) -> None:
     before = dump(fake_redis)
-    assert outcome(client, held, kind) == "ignored"
-    assert outcome(client, UNKNOWN_ID, kind) == "ignored"
+    for reservation in (held, UNKNOWN_ID):
+        problem = refused(deliver(client, event(reservation, kind)), 422, "validation_failed")
+        assert "payment.cancelled" in problem["errors"]["type"][0]
     assert dump(fake_redis) == before
 
 
 @pytest.mark.parametrize("kind", ["payment.succeeded", "payment.failed", "payment.canceled"])
-def test_an_unknown_reservation_is_not_found(client: FlaskClient, held: str, fake_redis: Redis, kind: str) -> None:
-    before = dump(fake_redis)
-    for reservation in (UNKNOWN_ID, "x", "{p0}", "meta", "\u00e4"):
-        refused(deliver(client, event(reservation, kind)), 404, "not_found")
-    assert dump(fake_redis) == before
+def test_an_event_of_an_unknown_reservation_is_kept_and_keeps_the_webhook_alive(
+    client: FlaskClient, stocked: Caller, kind: str
+) -> None:
+    unknown = (UNKNOWN_ID, "x", "{p0}", "meta", "\u00e4")
+    for reservation in unknown * 2:
+        assert outcome(client, reservation, kind) == "unknown_reservation"
+    kept = answered(stocked.get("/v1/audit?op=unknown_reservation"))["items"]
+    assert [one["reservation_id"] for one in kept] == list(unknown)
+
+
+def test_a_payment_that_paid_elsewhere_is_ignored(client: FlaskClient, held: str, bob: Caller) -> None:
+    other = bob.reserve(("tee", 1))["id"]
+    assert outcome(client, held) == "committed"
+    assert outcome(client, other) == "ignored"
+    assert answered(bob.get(f"/v1/reservations/{other}"))["state"] == "reserved"
+
+
+def test_the_cancelling_of_an_earlier_attempt_is_ignored(client: FlaskClient, held: str, ann: Caller) -> None:
+    assert outcome(client, held, "payment.failed", "p-1") == "noted"
+    assert outcome(client, held, "payment.processing", "p-2") == "noted"
+    assert outcome(client, held, "payment.canceled", "p-1") == "ignored"
+    assert answered(ann.get(f"/v1/reservations/{held}"))["state"] == "reserved"
+    assert outcome(client, held, "payment.cancelled", "p-2") == "released"
 
 
 def test_a_body_that_is_no_event_is_refused_although_it_is_signed(

@@ -35,7 +35,7 @@ from tests.conftest import settings
 OPS, SHOP, KEEPER = Origin("ops"), Origin("shop"), Origin("keeper")
 NO_KEY = Operation()
 USERS = ("ann", "bob", "eve")
-SKUS = ("a", "b", "c", "d.1")
+SKUS = ("a", "b", "c", "Größe 50%=d/1")
 
 
 one_kind = pytest.mark.parametrize("server", KINDS[:1], indirect=True, scope="session")
@@ -85,8 +85,9 @@ class Shop:
     def hold(self, user: str = "ann", sku: str = "a", units: int = 1) -> str:
         return self.engine.reservations.reserve(buyer(user), [Line(sku, units)], 900).id
 
-    def pay(self, reservation_id: str, payment_id: str = "p1", operation: Operation = NO_KEY) -> Any:
-        return self.engine.reservations.commit(reservation_id, SHOP, payment_id, operation)
+    def pay(self, reservation_id: str, payment_id: str = "", operation: Operation = NO_KEY) -> Any:
+        """Without a payment id, with one that is the reservation's own."""
+        return self.engine.reservations.commit(reservation_id, SHOP, payment_id or f"p-{reservation_id}", operation)
 
     def query(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         """Ask Postgres on a connection of its own."""
@@ -255,11 +256,20 @@ class History:
         self.ids.append(self.engine.carts.checkout(cart, buyer(user), 900).id)
 
     def commit(self) -> None:
-        self.shop.pay(self.one(), self.pick.choice(["p1", "p1", "p2"]), self.key())
+        reservation_id = self.one()
+        self.shop.pay(reservation_id, self.payment(reservation_id), self.key())
 
     def told(self) -> None:
-        event = self.pick.choice([PaymentEvent.SUCCEEDED, PaymentEvent.SUCCEEDED, PaymentEvent.CANCELED])
-        self.engine.payments.take(event, self.one(), self.pick.choice(["p1", "p2"]), SHOP)
+        event, reservation_id = self.pick.choice([PaymentEvent.SUCCEEDED, *PaymentEvent]), self.one()
+        self.number += 1
+        payment_id = self.payment(reservation_id)
+        self.engine.payments.take(event, f"event {self.seed} {self.number}", reservation_id, payment_id, SHOP)
+
+    def payment(self, reservation_id: str) -> str:
+        """Mostly one of two that are the reservation's own."""
+        if self.pick.random() < 0.1:
+            return "one for many"
+        return f"p{self.pick.choice([1, 1, 2])} of {reservation_id}"
 
     def extend(self) -> None:
         reservation_id = self.one()
@@ -275,7 +285,9 @@ class History:
         self.engine.orders.cancel(order.id, OPS, "no longer wanted", part, self.key())
 
     def fulfil(self) -> None:
-        self.engine.orders.fulfil(self.one(), OPS, self.key())
+        order = self.engine.orders.get(self.one(), None)
+        part = [] if self.pick.random() < 0.5 else [Line(order.lines[0].sku, 1)]
+        self.engine.orders.fulfil(order.id, OPS, part, self.key())
 
     def time_goes_by(self) -> None:
         store = self.engine.store
@@ -315,7 +327,7 @@ def selling(shop: Shop, threads: int = 4, sell: Callable[[Shop, int], None] | No
                 if pick.random() < 0.5:
                     shop.engine.reservations.release(held, buyer(f"u{number}"))
                 else:
-                    shop.pay(held, f"p{number}")
+                    shop.pay(held)
                     shop.engine.orders.cancel(held, OPS, "", [], NO_KEY)
             except EngineError:
                 continue

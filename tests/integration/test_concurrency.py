@@ -163,7 +163,7 @@ def test_commit_expire_and_release_at_once_end_a_hold_once(engine: Engine, due: 
         if due:
             run_out(engine.store, held)
 
-        commit = partial(engine.reservations.commit, held, SHOP, "p1", NO_KEY)
+        commit = partial(engine.reservations.commit, held, SHOP, f"p1 of {held}", NO_KEY)
         expire = partial(engine.expiry.sweep, KEEPER)
         release = partial(engine.reservations.release, held, ANN)
         race([commit, expire, release] * 5)
@@ -195,7 +195,10 @@ def test_two_payments_at_once_for_one_hold_make_one_order(engine: Engine) -> Non
     for _ in range(20):
         held = engine.reservations.reserve(ANN, lines("a=3"), 900).id
 
-        pays = [partial(engine.reservations.commit, held, SHOP, payment_id, NO_KEY) for payment_id in ("p1", "p2")]
+        pays = [
+            partial(engine.reservations.commit, held, SHOP, payment_id, NO_KEY)
+            for payment_id in (f"p1 of {held}", f"p2 of {held}")
+        ]
         outcomes = Counter(race(pays * 4))
         assert outcomes == {"Order": 4, "already_committed": 4}
     assert books.counters(engine.store, "a") == (0, 0, 60, 60)
@@ -206,8 +209,8 @@ def test_commit_and_webhook_at_once_make_one_order(engine: Engine) -> None:
     stock(engine, "a", 60)
     for _ in range(20):
         held = engine.reservations.reserve(ANN, lines("a=3"), 900).id
-        commit = partial(engine.reservations.commit, held, SHOP, "p1", NO_KEY)
-        told = partial(engine.payments.take, PaymentEvent.SUCCEEDED, held, "p1", WEBHOOK)
+        commit = partial(engine.reservations.commit, held, SHOP, f"p1 of {held}", NO_KEY)
+        told = partial(engine.payments.take, PaymentEvent.SUCCEEDED, "e1", held, f"p1 of {held}", WEBHOOK)
         assert Counter(race([commit, told] * 4)) == {"Order": 4, Outcome.COMMITTED: 4}
         assert [event.op for event in books.events(engine.store) if event.reservation_id == held] == [
             "reserve",
@@ -221,13 +224,39 @@ def test_two_payments_told_at_once_make_one_order_and_one_refund(engine: Engine)
     for _ in range(20):
         held = engine.reservations.reserve(ANN, lines("a=3"), 900).id
         told = [
-            partial(engine.payments.take, PaymentEvent.SUCCEEDED, held, payment_id, WEBHOOK)
-            for payment_id in ("p1", "p2")
+            partial(engine.payments.take, PaymentEvent.SUCCEEDED, "e1", held, payment_id, WEBHOOK)
+            for payment_id in (f"p1 of {held}", f"p2 of {held}")
         ]
         assert Counter(race(told * 4)) == {Outcome.COMMITTED: 4, Outcome.REFUND_REQUIRED: 4}
         of_it = [event for event in books.events(engine.store) if event.reservation_id == held]
         assert [event.op for event in of_it] == ["reserve", "commit", "refund_required"]
-        assert {event.payment_id for event in of_it[1:]} == {"p1", "p2"}
+        assert {event.payment_id for event in of_it[1:]} == {f"p1 of {held}", f"p2 of {held}"}
+    books.assert_right(engine)
+
+
+def test_one_payment_told_of_two_reservations_at_once_pays_for_one(engine: Engine) -> None:
+    stock(engine, "a", 40)
+    for number in range(20):
+        held = [engine.reservations.reserve(who, lines("a=1"), 900).id for who in (ANN, Origin("bob", user="bob"))]
+        pays = [partial(engine.reservations.commit, one, SHOP, f"p{number}", NO_KEY) for one in held]
+        assert Counter(race(pays * 4)) == {"Order": 4, "payment_already_used": 4}
+    assert books.counters(engine.store, "a") == (0, 20, 20, 40)
+    books.assert_right(engine)
+
+
+def test_two_payments_of_a_cart_s_two_checkouts_at_once_never_take_more_than_is_there(engine: Engine) -> None:
+    stock(engine, "a", 40)
+    for _ in range(10):
+        cart_id = engine.carts.create(ANN).id
+        engine.carts.put_line(cart_id, ANN, Line("a", 2))
+        both = [engine.carts.checkout(cart_id, ANN, 900).id for _ in range(2)]
+        outcomes = Counter(
+            race([partial(engine.reservations.commit, held, SHOP, f"p of {held}", NO_KEY) for held in both])
+        )
+        assert outcomes["Order"] + outcomes["refund_required"] == 2
+        assert outcomes["Order"] >= 1
+    available, reserved, allocated, on_hand = books.counters(engine.store, "a")
+    assert (available + allocated, reserved, on_hand) == (40, 0, 40)
     books.assert_right(engine)
 
 
@@ -267,7 +296,7 @@ def test_payment_and_second_checkout_at_once_never_claim_more_than_was_paid_or_i
         first = engine.carts.checkout(cart_id, ANN, 900).id
         outcomes = race(
             [
-                partial(engine.reservations.commit, first, SHOP, "p1", NO_KEY),
+                partial(engine.reservations.commit, first, SHOP, f"p1 of {first}", NO_KEY),
                 partial(engine.carts.checkout, cart_id, ANN, 900),
             ]
             * 2
@@ -285,11 +314,11 @@ def test_cancel_and_fulfil_at_once_end_an_order_once(engine: Engine) -> None:
     ends: Counter[str] = Counter()
     for _ in range(20):
         held = engine.reservations.reserve(ANN, lines("a=3"), 900).id
-        engine.reservations.commit(held, SHOP, "p1", NO_KEY)
+        engine.reservations.commit(held, SHOP, f"p1 of {held}", NO_KEY)
         race(
             [
                 partial(engine.orders.cancel, held, OPS, "", [], NO_KEY),
-                partial(engine.orders.fulfil, held, OPS, NO_KEY),
+                partial(engine.orders.fulfil, held, OPS, [], NO_KEY),
             ]
             * 4
         )
@@ -317,10 +346,10 @@ def test_a_busy_shop_keeps_its_books(engine: Engine) -> None:
                 case 2:
                     engine.reservations.extend(held, origin, 60, NO_KEY)
                 case 3:
-                    engine.reservations.commit(held, SHOP, "p1", NO_KEY)
+                    engine.reservations.commit(held, SHOP, f"p1 of {held}", NO_KEY)
                     engine.orders.cancel(held, OPS, "", [], NO_KEY)
                 case 4:
-                    engine.reservations.commit(held, SHOP, "p1", NO_KEY)
+                    engine.reservations.commit(held, SHOP, f"p1 of {held}", NO_KEY)
                     engine.stock.adjust(pick.choice(SHELF), 5, OPS, "delivery", NO_KEY)
         except LinesUnavailable:
             engine.stock.availability(SHELF, origin)

@@ -59,7 +59,7 @@ def test_refund_required_is_in_postgres_when_it_is_answered(shop: Shop) -> None:
         assert ops(shop)[-1] == "refund_required"
     shop.engine.stock.adjust("a", 1, OPS, "", NO_KEY)
     shop.pay(held, "p2")
-    assert shop.engine.payments.take(PaymentEvent.SUCCEEDED, held, "p3", SHOP) is Outcome.REFUND_REQUIRED
+    assert shop.engine.payments.take(PaymentEvent.SUCCEEDED, "e1", held, "p3", SHOP) is Outcome.REFUND_REQUIRED
     assert ops(shop)[-1] == "refund_required"
     assert ops(shop).count("refund_required") == 2
 
@@ -118,7 +118,7 @@ def all_at_once(shop: Shop, holds: list[str]) -> list[tuple[str, float]]:
 
     def pay(held: str) -> tuple[str, float]:
         barrier.wait()
-        return outcome(lambda: shop.pay(held, "p1", Operation(f"key-{held}", "7")))
+        return outcome(lambda: shop.pay(held, "", Operation(f"key-{held}", "7")))
 
     with ThreadPoolExecutor(len(holds)) as pool:
         return list(pool.map(pay, holds))
@@ -151,8 +151,8 @@ def test_a_postgres_that_is_gone_is_waited_for_in_bounded_time_and_nothing_else_
         return {code for code, _ in all_at_once(slow, holds)} == {"answered"}
 
     wait_until(repeated)
-    first = slow.pay(holds[0], "p1", Operation(f"key-{holds[0]}", "7"))
-    assert first == slow.pay(holds[0], "p1", Operation(f"key-{holds[0]}", "7"))
+    first = slow.pay(holds[0], "", Operation(f"key-{holds[0]}", "7"))
+    assert first == slow.pay(holds[0], "", Operation(f"key-{holds[0]}", "7"))
     assert ops(slow).count("commit") == CALLERS + 1
     assert_written(slow)
     assert slow.problems() == ()

@@ -173,8 +173,8 @@ def test_commit_around_the_deadline_happens_once_and_never_against_the_clock(eng
     stock(engine, "a", 30)
     held = [hold(engine, "a=1", seconds=1) for _ in range(30)]
     wait_until(lambda: engine.store.now_ms() >= held[15].deadline_ms)
-    orders = [engine.reservations.commit(each.id, SHOP, "p1", NO_KEY) for each in held]
-    again = [engine.reservations.commit(each.id, SHOP, "p1", NO_KEY) for each in held]
+    orders = [engine.reservations.commit(each.id, SHOP, f"p of {each.id}", NO_KEY) for each in held]
+    again = [engine.reservations.commit(each.id, SHOP, f"p of {each.id}", NO_KEY) for each in held]
     assert [(order.committed_ms, order.late) for order in again] == [
         (order.committed_ms, order.late) for order in orders
     ]

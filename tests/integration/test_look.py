@@ -20,7 +20,7 @@ from engine.values import Origin
 from tests import books
 from tests.integration.test_scripts import redis_cli
 from tests.look_rows import KEYS_OF, NOW, R1, ROWS, A, Look, certified, other_type
-from tests.script_rows import FAR_MS, HELD, KEYS, TWO_LINES, Call, Step, commit, perform, reserve, stock
+from tests.script_rows import FAR_MS, HELD, KEYS, Call, Step, commit, perform, reserve, stock
 
 ROOT = Path(__file__).parents[2]
 LOOKS = {path.stem: path.read_text() for path in sorted((ROOT / "lua" / "look").glob("*.lua"))}
@@ -125,6 +125,14 @@ def test_text_of_any_bytes_is_shown_as_plain_ascii_that_tells_it(engine: Engine)
     assert shown[256] == "x" * 64 + "..."
 
 
+def test_the_name_of_a_key_is_shown_whole_as_plain_ascii_whose_percent_signs_are_its_own(engine: Engine) -> None:
+    source = f"{shared()}\nlocal said = {{}}\nfor at, text in ipairs(ARGV) do said[at] = named(text) end return said"
+    named = engine.store.redis.eval(source, 0, *(bytes([code]) for code in range(256)), "x" * 600)
+    plain = set(range(32, 127)) - set(b'"\\')
+    assert named[:256] == [chr(code) if code in plain else f"%{code:02X}" for code in range(256)]
+    assert named[256] == "x" * 600
+
+
 def fill(redis: Redis, count: int, basket: Callable[[int], str]) -> None:
     """Holds as reserve would write them, three to a moment, of which one is looked for now and then."""
     pipe = redis.pipeline(transaction=False)
@@ -210,11 +218,12 @@ def test_a_look_runs_by_hand_as_its_header_says(engine: Engine, server: str, nam
 
 
 def test_the_command_that_releases_by_force_can_be_pasted_as_it_is(engine: Engine, server: str) -> None:
-    begin(engine.store, *TWO_LINES, reserve("a=1", "r2"))
+    start = (stock(5), stock(5, sku="Red Shirt/XL"), stock(5, sku="$(reboot)"))
+    begin(engine.store, *start, reserve("a=2 Red%20Shirt/XL=1 $(reboot)=1"), reserve("a=1", "r2"))
     *_, command = lines = look(engine.store, "reservation")
     assert [line.endswith(", as the deadline says") for line in lines if line.startswith("lease ")] == [True]
     words = shlex.split(command)
-    keys = [KEYS.meta, KEYS.ledger, *KEYS.hold("r1"), *KEYS.skus_and_buyers(["a", "b"])]
+    keys = [KEYS.meta, KEYS.ledger, *KEYS.hold("r1"), *KEYS.skus_and_buyers(["a", "Red Shirt/XL", "$(reboot)"])]
     assert words[:3] == ["redis-cli", "--eval", "lua/release.lua"]
     assert words[3:] == [*keys, ",", "r1", "redis-cli", "by-hand", "released by on-call", "86400000", "dry_run"]
     assert "release" in by_redis_cli(server, command)

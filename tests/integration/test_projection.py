@@ -90,7 +90,7 @@ def test_the_view_orders_has_every_order_and_nothing_else(shop: Shop) -> None:
         shop.pay(order, f"pay-{order}")
     shop.engine.orders.cancel(part, OPS, "", [Line("a", 1)], NO_KEY)
     shop.engine.orders.cancel(gone, OPS, "", [], NO_KEY)
-    shop.engine.orders.fulfil(sent, OPS, NO_KEY)
+    shop.engine.orders.fulfil(sent, OPS, [], NO_KEY)
     shop.writer.drain()
     shop.recovery.projection.advance()
     found = {

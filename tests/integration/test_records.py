@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from engine.errors import AlreadyCommitted, InvalidTransition, NotFound, RefundRequired
+from engine.errors import (
+    AlreadyCommitted,
+    InvalidTransition,
+    NotFound,
+    PaymentAlreadyUsed,
+    RefundRequired,
+    StoreUnavailable,
+)
+from engine.recovery import Recovered
 from engine.states import State
 from tests.integration.shops import NO_KEY, OPS, SHOP, Shop, buyer, one_kind
 
@@ -58,10 +66,10 @@ def test_an_order_that_was_shipped_can_still_be_read_and_not_be_cancelled(shop: 
     shop.stock("a", 3)
     reservation_id = shop.hold(units=2)
     shop.pay(reservation_id)
-    shop.engine.orders.fulfil(reservation_id, OPS, NO_KEY)
+    shop.engine.orders.fulfil(reservation_id, OPS, [], NO_KEY)
     let_go(shop, reservation_id)
     assert shop.engine.orders.get(reservation_id, "ann").state == "fulfilled"
-    assert shop.engine.orders.fulfil(reservation_id, OPS, NO_KEY).state == "fulfilled"
+    assert shop.engine.orders.fulfil(reservation_id, OPS, [], NO_KEY).state == "fulfilled"
     with pytest.raises(InvalidTransition):
         shop.engine.orders.cancel(reservation_id, OPS, "", [], NO_KEY)
     with pytest.raises(AlreadyCommitted):
@@ -74,3 +82,45 @@ def test_what_nobody_ever_had_is_not_found(shop: Shop) -> None:
         shop.engine.reservations.get("0" * 22, None)
     with pytest.raises(NotFound):
         shop.pay("0" * 22)
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["paid", "refused"])
+@pytest.mark.parametrize("lost", ["forgotten", "made anew"])
+def test_a_payment_id_stays_used_when_redis_is_made_anew_or_has_forgotten_it(
+    shop: Shop, lost: str, refused: bool
+) -> None:
+    shop.stock("a", 3)
+    first = shop.hold(units=2)
+    if refused:
+        shop.engine.reservations.release(first, buyer("ann"))
+        shop.hold("bob", units=2)
+        with pytest.raises(RefundRequired):
+            shop.pay(first, "p1")
+    else:
+        shop.pay(first, "p1")
+    shop.writer.drain()
+    shop.recovery.projection.advance()
+    if lost == "made anew":
+        shop.redis.flushall()
+        assert isinstance(shop.recovery.recover(), Recovered)
+        assert shop.redis.get(shop.engine.store.keys.payment("p1")) == first
+    else:
+        assert shop.redis.delete(shop.engine.store.keys.payment("p1")) == 1
+    second = shop.hold("eve")
+    with pytest.raises(PaymentAlreadyUsed):
+        shop.pay(second, "p1")
+    assert shop.pay(second, "p2").late is False
+    assert shop.problems() == ()
+
+
+def test_a_payment_is_decided_by_redis_while_postgres_cannot_say_whether_it_was_used(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.stock("a", 3)
+    held = shop.hold()
+
+    def silent(payment_id: str) -> str | None:
+        raise StoreUnavailable("no answer")
+
+    monkeypatch.setattr(shop.engine.reservations._records, "paid_with", silent)
+    assert shop.pay(held, "p1").late is False

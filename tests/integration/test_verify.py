@@ -68,7 +68,7 @@ def live(engine: Engine, writer: Writer) -> str:
         engine.reservations.commit(paid, SHOP, "p1", NO_KEY)
     engine.orders.cancel(ids[0], OPS, "", [], NO_KEY)
     engine.orders.cancel(ids[1], OPS, "", lines("a=1"), NO_KEY)
-    engine.orders.fulfil(ids[2], OPS, NO_KEY)
+    engine.orders.fulfil(ids[2], OPS, [], NO_KEY)
     engine.reservations.release(ids[4], ANN)
     run_out_by_extension(engine, ids[5])
     engine.expiry.sweep(KEEPER)
@@ -378,7 +378,7 @@ def test_a_busy_store_is_clean_without_a_pause(engine: Engine, writer: Writer, l
                     engine.reservations.release(held, ANN)
                 else:
                     engine.reservations.extend(held, ANN, 60, NO_KEY)
-                    engine.reservations.commit(held, SHOP, "p1", NO_KEY)
+                    engine.reservations.commit(held, SHOP, f"p of {held}", NO_KEY)
                     engine.orders.cancel(held, OPS, "", [], NO_KEY)
                 engine.stock.configure("b", None, {"limit_per_customer": str(pick.randint(15, 30))}, OPS, NO_KEY)
             except EngineError:

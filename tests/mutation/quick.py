@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from engine.store import client
-from tests import edge_rows, script_rows
+from tests import script_rows
+from tests.all_rows import ROWS
 from tests.conftest import opened, settings
 from tests.script_rows import SOURCES, Row
 
@@ -13,7 +14,7 @@ def noticed(redis_url: str, script: str, text: str) -> str:
     right = SOURCES[script]
     SOURCES[script] = text
     try:
-        rows = (row for row in (*script_rows.ROWS, *edge_rows.ROWS) if row.call.script == script)
+        rows = (row for row in ROWS if row.call.script == script)
         return next((f"the row '{row.name}'" for row in rows if not _holds(redis_url, row)), "")
     finally:
         SOURCES[script] = right

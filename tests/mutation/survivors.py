@@ -42,15 +42,12 @@ COMMIT_REPLAYED = REPLAYED.replace("'replayed', ", "'replayed', tonumber(meta[2]
 WANTED = "local wanted = #ARGV < 8 and left or named[sku] or 0"
 SOUND = "local sound = hold_ms >= 1 and hold_ms % 1 == 0 and #ARGV >= 12"
 HOLD_MS = "local hold_ms = math.min(not asked and tonumber(meta[6] or '') or tonumber(ARGV[5]), 900000)"
-OTHER_REQUEST = "if known[1] and (known[4] or '') ~= fingerprint then return {'idempotency_key_reused'} end"
-KNOWN = "if known[1] then return {'replayed', tonumber(known[1]), tonumber(known[3] or known[2])} end"
 FIRST = "local first = redis.call('ZRANGE', deadlines_key, 0, 0, 'WITHSCORES')"
 ANY_DUE = "return first[2] and tonumber(first[2]) <= now_ms and 1 or 0"
 MAY_RETURN = (
     "if may_return and line.next_release_ms > 0 and line.next_release_ms <= now_ms then answer[3] = any_due() end"
 )
 CREATED = "local created_ms, seq, replaced = tonumber(old[3] or now_ms), tonumber(meta[3]), old[1]"
-OWN = "if own.counted > 0 and redis.call('HINCRBY', KEYS[own.at + 1], user, -own.counted) <= 0 then"
 EARLIER = "if line.next_release_ms == 0 or deadline_ms < line.next_release_ms then"
 EARLIER_EXTENDED = "if not next_release_ms or deadline_ms < tonumber(next_release_ms) then"
 LEASE = "redis.call('SET', lease_key, 1, 'PX', math.max(deadline_ms - now_ms, 1))"
@@ -64,16 +61,12 @@ TEXT = (
     "if kind == 'text' then redis.call('SET', key, ARGV[5]) "
     "elseif #ARGV > 4 then redis.call('HSET', key, unpack(ARGV, 5)) end"
 )
-NO_OWN_UNITS = "It is only looked at beside units of the own hold: where that doesn't live there are none."
-
-OWN_COUNTED = 'counted = set(latest.fields.get("counted", "").split()) if live and latest else set()'
 STARTS = 'if read.now_ms < int(fields.get("sale_starts_ms", 0)):'
 RELEASES = 'releases = self._expiry.next_releases({sku: int(read.skus[sku].get("next_release_ms", 0)) for sku in held})'
 NOT_IN_1970 = "No sale began, and no hold ended, in the first millisecond of 1970."
 KEPT = "local kept = string.format('%d', meta[3] - seq + 1 + ARGV[3])"
 
 SURVIVORS = (
-    Survivor("engine/carts.py", OWN_COUNTED, "live and latest", "live or latest", NO_OWN_UNITS),
     Survivor("engine/stock.py", RELEASES, '", 0)', '", 1)', NOT_IN_1970),
     Survivor("engine/stock.py", STARTS, '", 0)', '", 1)', NOT_IN_1970),
     Survivor("lua/adjust.lua", CLOCK, "time[2] / 1000", "time[2] / 999", A_MILLISECOND),
@@ -87,7 +80,7 @@ SURVIVORS = (
     Survivor("lua/commit.lua", SPACE, "1, true", "2, true", A_FINGERPRINT),
     Survivor("lua/commit.lua", SPACE, "true", "false", NO_MAGIC),
     Survivor("lua/commit.lua", COMMIT_REPLAYED, "space + 1", "space + 0", A_BLANK),
-    Survivor("lua/commit.lua", "if record[6] then return {'already_committed'} end", "record[6]", "record[7]", TORN),
+    Survivor("lua/commit.lua", "if record[5] then return {'already_committed'} end", "record[5]", "record[6]", TORN),
     Survivor("lua/commit.lua", DUE, "or 0", "or 1", NOT_BEFORE_1970),
     Survivor("lua/default_hold.lua", SECONDS, "901", "902", "Any number above 900 refuses what isn't whole seconds."),
     Survivor("lua/empty_cart.lua", IN_CART, "or 0", "or 1", "At least one unit was bought, so none is left of 1 or 0."),
@@ -102,13 +95,10 @@ SURVIVORS = (
     Survivor("lua/release.lua", RELEASE_DUE, "or 0", "or 1", NOT_BEFORE_1970),
     Survivor("lua/reserve.lua", HOLD_MS, "900000", "900001", "The deadline has the same cap, counted from the start."),
     Survivor("lua/reserve.lua", SOUND, "12", "11", EVEN),
-    Survivor("lua/reserve.lua", OTHER_REQUEST, "known[1]", "known[2]", TORN),
-    Survivor("lua/reserve.lua", KNOWN, "if known[1]", "if known[2]", TORN),
     Survivor("lua/reserve.lua", FIRST, "0, 0", "0, 1", "Only the first of them is looked at."),
     Survivor("lua/reserve.lua", ANY_DUE, "first[2] and", "first[1] and", "A member has a score."),
     Survivor("lua/reserve.lua", MAY_RETURN, "> 0", "> 1", "Nothing ended in the first millisecond of 1970."),
     Survivor("lua/reserve.lua", CREATED, "old[1]", "old[2]", TORN),
-    Survivor("lua/reserve.lua", OWN, "own.counted > 0", "own.counted >= 0", "A change by 0 leaves what it finds."),
     Survivor("lua/reserve.lua", EARLIER, "deadline_ms < ", "deadline_ms <= ", SAME_VALUE),
     Survivor("lua/restore.lua", LEFT, "time[2] / 1000", "time[2] / 999", A_MILLISECOND),
     Survivor("lua/restore.lua", LEFT, "time[2] / 1000", "time[2] / 1001", A_MILLISECOND),

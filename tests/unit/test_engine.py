@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -322,7 +323,7 @@ def test_the_limit_counts_purchases(engine: Engine) -> None:
     held = limited(engine)
     pay(engine, held.id)
     assert verdicts(engine, "a=1", ANN)["a"].verdict is Verdict.LIMIT_EXCEEDED
-    engine.orders.fulfil(held.id, OPS, NO_KEY)
+    engine.orders.fulfil(held.id, OPS, [], NO_KEY)
     assert verdicts(engine, "a=1", ANN)["a"].verdict is Verdict.LIMIT_EXCEEDED
 
 
@@ -353,14 +354,29 @@ def test_the_limit_counts_a_late_purchase(engine: Engine) -> None:
     assert verdicts(engine, "a=1", ANN)["a"].verdict is Verdict.LIMIT_EXCEEDED
 
 
-def test_units_held_before_a_limit_was_set_are_given_back_without_it(engine: Engine) -> None:
+def test_a_limit_counts_what_was_held_and_bought_before_it_was_set(engine: Engine) -> None:
     stock(engine, "a", 9)
-    held = hold(engine, "a=5")
-    engine.stock.configure("a", None, {"limit_per_customer": "2"}, OPS, NO_KEY)
-    hold(engine, "a=2")
+    pay(engine, hold(engine, "a=3").id)
+    held = hold(engine, "a=2")
+    engine.stock.configure("a", None, {"limit_per_customer": "4"}, OPS, NO_KEY)
+    refused = verdicts(engine, "a=1", ANN)["a"]
+    assert (refused.verdict, refused.max_reservable) == (Verdict.LIMIT_EXCEEDED, 0)
     engine.reservations.release(held.id, ANN)
-    assert verdicts(engine, "a=1", ANN)["a"].verdict is Verdict.LIMIT_EXCEEDED
+    assert verdicts(engine, "a=2", ANN)["a"].max_reservable == 1
+    hold(engine, "a=1")
+    hold(engine, "a=4", BOB)
     books.assert_right(engine)
+
+
+def test_a_customer_s_count_outlives_the_limit_and_ends_with_what_is_counted(engine: Engine) -> None:
+    stock(engine, "a", 9, limit_per_customer=3)
+    held = hold(engine, "a=3")
+    engine.stock.configure("a", None, {"limit_per_customer": ""}, OPS, NO_KEY)
+    hold(engine, "a=2")
+    assert engine.store.redis.hgetall(engine.store.keys.buyers("a")) == {"ann": "5"}
+    run_out(engine.store, held.id)
+    engine.expiry.sweep(KEEPER)
+    assert engine.store.redis.hgetall(engine.store.keys.buyers("a")) == {"ann": "2"}
 
 
 def test_extend_never_goes_past_900_seconds_from_the_start(engine: Engine) -> None:
@@ -423,7 +439,7 @@ AFTERWARDS = [release_it, expire_it, extend_it, pay_it, cancel_it]
 
 
 @pytest.mark.parametrize("happens", AFTERWARDS)
-def test_a_repeated_checkout_gives_the_first_answer(
+def test_a_repeated_checkout_shows_the_reservation_as_it_is_now(
     engine: Engine, happens: Callable[[Engine, Reservation], None]
 ) -> None:
     stock(engine, "a", 5)
@@ -433,14 +449,19 @@ def test_a_repeated_checkout_gives_the_first_answer(
     again = engine.reservations.reserve(ANN, lines("a=2"), 60, "key", "7")
     assert again.replayed
     assert not first.replayed
-    assert (again.id, again.state, again.created_ms, again.deadline_ms, again.lines) == (
-        first.id,
-        first.state,
-        first.created_ms,
-        first.deadline_ms,
-        first.lines,
-    )
+    assert replace(again, replayed=False) == engine.reservations.get(first.id, "ann")
+    assert (again.id, again.created_ms, again.lines) == (first.id, first.created_ms, first.lines)
     assert books.dump(engine.store.redis) == before
+
+
+def test_the_repeat_of_a_checkout_whose_hold_is_due_says_that_it_has_expired(engine: Engine) -> None:
+    stock(engine, "a", 5)
+    first = engine.reservations.reserve(ANN, lines("a=2"), 60, "key", "7")
+    run_out(engine.store, first.id)
+    assert engine.reservations.reserve(ANN, lines("a=2"), 60, "key", "7").state is State.EXPIRED
+    [again] = engine.reservations.reserve_all([engine.reservations.claim(ANN, lines("a=2"), 60, "key", "7")])
+    assert isinstance(again, Reservation)
+    assert (again.id, again.state, again.replayed) == (first.id, State.EXPIRED, True)
 
 
 def test_a_key_belongs_to_its_caller(engine: Engine) -> None:
@@ -538,7 +559,7 @@ def test_a_late_payment_without_stock_must_be_refunded_and_that_is_final(
     for _ in range(2):
         with pytest.raises(RefundRequired) as refused:
             pay(engine, held.id)
-        assert refused.value.lines == (MissingLine("a", 2, 1),)
+        assert refused.value.lines == (MissingLine("a", 2, 1, Verdict.INSUFFICIENT), MissingLine("b", 1, 2, Verdict.OK))
     engine.reservations.release(other.id, BOB)
     with pytest.raises(RefundRequired):
         pay(engine, held.id)
@@ -571,12 +592,48 @@ def test_a_partial_cancellation_leaves_the_rest_to_be_fulfilled(engine: Engine) 
     order = pay(engine, hold(engine, "a=3 b=1").id)
     partly = engine.orders.cancel(order.id, OPS, "broken", lines("a=1 b=1"), NO_KEY)
     assert (partly.state, partly.cancelled_lines) == ("allocated", (Line("a", 1), Line("b", 1)))
-    fulfilled = engine.orders.fulfil(order.id, OPS, NO_KEY)
+    fulfilled = engine.orders.fulfil(order.id, OPS, [], NO_KEY)
     assert (fulfilled.state, fulfilled.lines) == ("fulfilled", (Line("a", 3), Line("b", 1)))
     assert fulfilled.cancelled_lines == (Line("a", 1), Line("b", 1))
+    assert fulfilled.fulfilled_lines == (Line("a", 2),)
     assert books.all_counters(engine.store) == {"a": (3, 0, 0, 3), "b": (5, 0, 0, 5)}
-    assert engine.orders.fulfil(order.id, OPS, NO_KEY).state == "fulfilled"
+    assert engine.orders.fulfil(order.id, OPS, [], NO_KEY).state == "fulfilled"
     assert engine.orders.get(order.id, "ann").state == "fulfilled"
+    books.assert_right(engine)
+
+
+def test_an_order_is_shipped_in_parts_and_is_allocated_until_nothing_is_left(engine: Engine) -> None:
+    stock(engine, "a", 5)
+    stock(engine, "b", 5)
+    order = pay(engine, hold(engine, "a=3 b=2").id)
+    part = engine.orders.fulfil(order.id, OPS, lines("a=1"), NO_KEY)
+    assert (part.state, part.fulfilled_lines) == ("allocated", (Line("a", 1),))
+    part = engine.orders.fulfil(order.id, OPS, lines("b=2 a=1"), NO_KEY)
+    assert (part.state, part.fulfilled_lines) == ("allocated", (Line("a", 2), Line("b", 2)))
+    assert books.all_counters(engine.store) == {"a": (2, 0, 1, 3), "b": (3, 0, 0, 3)}
+    with pytest.raises(ValidationFailed):
+        engine.orders.fulfil(order.id, OPS, lines("a=2"), NO_KEY)
+    with pytest.raises(ValidationFailed):
+        engine.orders.cancel(order.id, OPS, "", lines("b=1"), NO_KEY)
+    ended = engine.orders.cancel(order.id, OPS, "broken", [], NO_KEY)
+    assert (ended.state, ended.cancelled_lines) == ("fulfilled", (Line("a", 1),))
+    assert engine.orders.get(order.id, "ann") == replace(ended, replayed=False)
+    with pytest.raises(InvalidTransition):
+        engine.orders.fulfil(order.id, OPS, lines("a=1"), NO_KEY)
+    assert books.all_counters(engine.store) == {"a": (3, 0, 0, 3), "b": (3, 0, 0, 3)}
+    assert engine.store.redis.hgetall(engine.store.keys.buyers("a")) == {"ann": "2"}
+    books.assert_right(engine)
+
+
+def test_a_part_is_shipped_once_however_often_the_call_is_repeated(engine: Engine) -> None:
+    stock(engine, "a", 5)
+    order = pay(engine, hold(engine, "a=3").id)
+    first = engine.orders.fulfil(order.id, OPS, lines("a=1"), Operation("o1", "7"))
+    again = engine.orders.fulfil(order.id, OPS, lines("a=1"), Operation("o1", "7"))
+    assert (first.replayed, again) == (False, replace(first, replayed=True))
+    with pytest.raises(IdempotencyKeyReused):
+        engine.orders.fulfil(order.id, OPS, lines("a=2"), Operation("o1", "8"))
+    assert books.counters(engine.store, "a") == (2, 0, 2, 4)
     books.assert_right(engine)
 
 
@@ -609,7 +666,7 @@ HELD_ERRORS: list[tuple[str, Act, type[EngineError]]] = [
     ("release another's", lambda engine, held: engine.reservations.release(held.id, BOB), NotFound),
     ("pay nothing", lambda engine, held: pay(engine, "r9"), NotFound),
     ("an order that is a hold", lambda engine, held: engine.orders.get(held.id, None), NotFound),
-    ("fulfil a hold", lambda engine, held: engine.orders.fulfil(held.id, OPS, NO_KEY), NotFound),
+    ("fulfil a hold", lambda engine, held: engine.orders.fulfil(held.id, OPS, [], NO_KEY), NotFound),
     ("cancel a hold", lambda engine, held: engine.orders.cancel(held.id, OPS, "", [], NO_KEY), NotFound),
     ("an unknown SKU", lambda engine, held: engine.stock.get("b"), NotFound),
     ("adjust an unknown SKU", lambda engine, held: engine.stock.adjust("b", 1, OPS, "", NO_KEY), NotFound),
@@ -661,13 +718,13 @@ def test_what_an_order_forbids_is_a_typed_error_and_changes_nothing(
 
 def test_a_fulfilled_order_cannot_be_cancelled_nor_a_cancelled_one_fulfilled(engine: Engine) -> None:
     stock(engine, "a", 5)
-    fulfilled, cancelled = pay(engine, hold(engine, "a=1").id), pay(engine, hold(engine, "a=1").id)
-    engine.orders.fulfil(fulfilled.id, OPS, NO_KEY)
+    fulfilled, cancelled = pay(engine, hold(engine, "a=1").id), pay(engine, hold(engine, "a=1").id, "p2")
+    engine.orders.fulfil(fulfilled.id, OPS, [], NO_KEY)
     engine.orders.cancel(cancelled.id, OPS, "", [], NO_KEY)
     with pytest.raises(InvalidTransition, match="fulfilled"):
         engine.orders.cancel(fulfilled.id, OPS, "", [], NO_KEY)
     with pytest.raises(InvalidTransition, match="cancelled"):
-        engine.orders.fulfil(cancelled.id, OPS, NO_KEY)
+        engine.orders.fulfil(cancelled.id, OPS, [], NO_KEY)
 
 
 WRITES: list[Act] = [
@@ -759,7 +816,7 @@ def test_every_change_is_one_event_with_who_and_why(engine: Engine) -> None:
     engine.reservations.extend(held.id, origin, 90, NO_KEY)
     pay(engine, held.id)
     engine.orders.cancel(held.id, OPS, "broken", lines("a=1"), NO_KEY)
-    engine.orders.fulfil(held.id, OPS, NO_KEY)
+    engine.orders.fulfil(held.id, OPS, [], NO_KEY)
     gone = hold(engine, "a=1")
     engine.reservations.release(gone.id, ANN, "left")
     run_out(engine.store, hold(engine, "a=1", BOB).id)
@@ -814,7 +871,7 @@ def random_call(engine: Engine, pick: random.Random, held: list[Reservation]) ->
         case 8:
             engine.orders.cancel(chosen.id, OPS, "", pick.choice([[], chosen.lines[:1]]), NO_KEY)
         case 9:
-            engine.orders.fulfil(chosen.id, OPS, NO_KEY)
+            engine.orders.fulfil(chosen.id, OPS, [], NO_KEY)
         case 10:
             engine.stock.adjust(skus[0], pick.choice([-2, -1, 3]), OPS, "", NO_KEY)
         case 11:

@@ -14,7 +14,6 @@ def event(seq: int, op: str, at_ms: int, **fields: str) -> Event:
         "reason": "",
         "request_id": "",
         "detail": "",
-        "counted": "",
     }
     lines = (Line("a", 1),)
     return Event(1, seq, at_ms, op, reservation_id="r1", lines=lines, deadline_ms=900, **(whole | fields))
@@ -70,29 +69,34 @@ def test_what_ended_before_is_forgotten_and_what_ended_then_or_lives_is_kept() -
     assert (list(fold.records), fold.ended_ms, fold.checkouts) == (["r2", "r3"], {"r2": 2}, {})
 
 
-def test_events_of_the_first_version_count_for_the_limit_that_there_was() -> None:
-    """They don't say which of their SKUs have one."""
-    sku = {"available": "5", "reserved": "0", "allocated": "0", "on_hand": "5", "limit_per_customer": "3"}
+def test_customers_are_counted_whatever_their_event_says_of_it_and_whether_or_not_there_is_a_limit() -> None:
+    sku = {"available": "5", "reserved": "0", "allocated": "0", "on_hand": "5"}
     fold = Fold(skus={"a": dict(sku)})
     counts = []
     for seq, (op, detail) in enumerate(
         [("reserve", ""), ("commit", ""), ("cancel", "cancelled"), ("reserve", ""), ("expire", ""), ("commit", "late")],
         start=1,
     ):
-        fold.apply(replace(event(seq, op, seq, detail=detail, payment_id="p1"), counted=None))
+        fold.apply(replace(event(seq, op, seq, detail=detail, payment_id="p1"), layout=1 + seq % 2))
         counts.append(fold.buyers["a"].get("ann", "0"))
     assert counts == ["1", "1", "0", "1", "0", "1"]
 
 
-def test_events_of_the_first_version_give_back_what_was_counted_though_the_limit_is_gone() -> None:
-    sku = {"available": "5", "reserved": "0", "allocated": "0", "on_hand": "5", "limit_per_customer": "3"}
+def test_an_order_shipped_by_layout_1_was_shipped_whole() -> None:
+    sku = {"available": "5", "reserved": "0", "allocated": "0", "on_hand": "5"}
     fold = Fold(skus={"a": dict(sku)})
-    no_limit = '[["limit_per_customer",""]]'
-    for seq, (op, detail) in enumerate([("reserve", ""), ("configure", no_limit), ("expire", "")], start=1):
-        reservation_id = "" if op == "configure" else "r1"
-        made = replace(event(seq, op, seq, detail=detail), counted=None, reservation_id=reservation_id)
-        fold.apply(made)
-    assert fold.buyers == {"a": {}}
+    fold.apply_all([event(1, "reserve", 1), event(2, "commit", 2, payment_id="p1"), event(3, "fulfil", 3)])
+    assert (fold.records["r1"]["state"], fold.records["r1"]["fulfilled"]) == ("fulfilled", "a=1")
+    assert fold.payments == {"p1": ("r1", 2)}
+
+
+def test_a_payment_belongs_to_the_first_reservation_that_it_was_for() -> None:
+    sku = {"available": "5", "reserved": "0", "allocated": "0", "on_hand": "5"}
+    fold = Fold(skus={"a": dict(sku)})
+    for seq, name in enumerate(("r1", "r2")):
+        made = [event(2 * seq + 1, "reserve", 1), event(2 * seq + 2, "commit", seq + 2, payment_id="p1")]
+        fold.apply_all(replace(each, reservation_id=name) for each in made)
+    assert fold.payments == {"p1": ("r1", 2)}
 
 
 def test_what_was_read_later_than_an_event_is_not_touched_by_it() -> None:

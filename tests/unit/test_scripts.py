@@ -1,22 +1,28 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
 from engine.engine import Engine
 from engine.store import Store
-from tests import edge_rows, script_rows
-from tests.script_rows import CART, DAY_MS, FAR_MS, HELD, KEYS, ROWS, SOURCES, Call, Row, Step, perform, run
+from tests import order_rows, payment_rows, script_rows
+from tests.all_rows import ROWS
+from tests.script_rows import CART, DAY_MS, FAR_MS, HELD, KEYS, SOURCES, Call, Row, Step, perform, run
 
-ALL_ROWS = [*ROWS, *edge_rows.ROWS]
 A_DAY_LEFT = DAY_MS - 60_000
 
 
-@pytest.mark.parametrize("row", ALL_ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_a_script_answers_and_ends_as_its_row_says(fake_engine: Engine, row: Row) -> None:
     run(fake_engine, row)
+
+
+def test_no_two_rows_have_the_same_name() -> None:
+    names = Counter(row.name for row in ROWS)
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -67,6 +73,18 @@ FORGOTTEN: dict[str, tuple[tuple[Step, ...], Call, str]] = {
         script_rows.check_out("a=1", "r2", "r1", "a=2"),
         KEYS.reservation("r1"),
     ),
+    "commit from a later hold": (
+        payment_rows.SUCCEEDED,
+        script_rows.pay_replaced("a=2", "r2", "a=2"),
+        KEYS.reservation("r2"),
+    ),
+    "cancel the rest": (order_rows.SENT_B, script_rows.cancel("a=2 b=1"), KEYS.reservation("r1")),
+    "payment": (HELD, script_rows.commit(), KEYS.payment("p1")),
+    "payment that came too late": (script_rows.TAKEN, script_rows.commit(), KEYS.payment("p1")),
+    "payment that came second": (script_rows.PAID, script_rows.refund("p2"), KEYS.payment("p2")),
+    "answer of commit": (HELD, script_rows.commit(request="7"), KEYS.operation("o")),
+    "answer of fulfil": (script_rows.PAID, script_rows.fulfil(request="7"), KEYS.operation("o")),
+    "answer of note": (HELD, script_rows.note(request="7"), KEYS.operation("o")),
     "checkout": ((script_rows.stock(5),), script_rows.check_out("a=2", "r1"), KEYS.checkout("c1")),
     "bind_cart": (script_rows.A_CART, script_rows.bind_cart(), CART),
     "put_line": (script_rows.A_CART, script_rows.put_line("a=1"), CART),
