@@ -409,6 +409,7 @@ def test_every_situation_of_a_payment_has_a_test_that_exists() -> None:
         name
         for path in (
             "tests/unit/test_payments.py",
+            "tests/api/test_webhook.py",
             "tests/integration/test_concurrency.py",
             "tests/integration/test_records.py",
         )
