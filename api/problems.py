@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 
 from api.outgoing import STATUS_LINES, Outgoing
 from api.schemas import LineVerdictSchema
-from engine.errors import EngineError, LinesUnavailable, RefundRequired, ValidationFailed
+from engine.errors import EngineError, LinesUnavailable, RefundRequired, TooManyGuestCarts, ValidationFailed
 
 STATUS: dict[str, int] = {
     "bad_request": 400,
@@ -63,6 +63,9 @@ VERDICTS = LineVerdictSchema(many=True)
 INVALID = "The request has errors; see errors."
 
 RETRY_AFTER_SECONDS = 1
+
+MAX_CART_RETRY_AFTER_SECONDS = 60
+"""A guest's cart may stop being counted long before its time has run out, because a checkout makes it a user's."""
 
 CODE_OF_STATUS = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "payload_too_large"}
 
@@ -134,7 +137,7 @@ def of(error: Exception, request_id: str) -> Outgoing:
     if isinstance(error, EngineError):
         if STATUS[error.code] == 500:
             log.error("refused_by_script", code=error.code, detail=str(error), request_id=request_id)
-        return response(error.code, *_told(error), {})
+        return response(error.code, *_told(error), _headers(error))
     if isinstance(error, HTTPException):
         return _of_werkzeug(error)
     if isinstance(error, ParseException):
@@ -156,6 +159,13 @@ def _told(error: EngineError) -> tuple[str, dict[str, Any]]:
     if isinstance(error, ValidationFailed):
         extra["errors"] = error.errors
     return (str(error) if STATUS[error.code] < 500 else ""), extra
+
+
+def _headers(error: EngineError) -> dict[str, str]:
+    if isinstance(error, TooManyGuestCarts):
+        wait_seconds = -(-error.wait_ms // 1000)
+        return {"Retry-After": str(min(max(wait_seconds, 1), MAX_CART_RETRY_AFTER_SECONDS))}
+    return {}
 
 
 def _of_werkzeug(error: HTTPException) -> Outgoing:

@@ -111,6 +111,14 @@ class LineSchema(Answered):
     quantity = Whole(required=True, validate=validate.Range(1, MOST_QUANTITY))
 
 
+class CartRequest(Strict):
+    lines = Lines(fields.Nested(LineRequest), validate=validate.Length(1, MOST_LINES))
+
+
+class CartLinesRequest(Strict):
+    lines = Lines(fields.Nested(LineRequest), required=True, validate=validate.Length(0, MOST_LINES))
+
+
 class CartLineRequest(Strict):
     quantity = Whole(required=True, validate=validate.Range(1, MOST_QUANTITY))
 

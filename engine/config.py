@@ -42,6 +42,8 @@ class Settings:
     default_hold_seconds: int
     retain_seconds: int
     cart_ttl_seconds: int
+    guest_cart_ttl_seconds: int
+    most_guest_carts: int
     sweep_interval_ms: int
     redis_timeout_ms: int
     database_timeout_ms: int
@@ -63,6 +65,10 @@ class Settings:
     @property
     def cart_ttl_ms(self) -> int:
         return self.cart_ttl_seconds * 1000
+
+    @property
+    def guest_cart_ttl_ms(self) -> int:
+        return self.guest_cart_ttl_seconds * 1000
 
     @property
     def retain_ms(self) -> int:
@@ -106,6 +112,8 @@ def from_environment(environment: Mapping[str, str], *, secrets_required: bool =
         ),
         retain_seconds=_whole(environment, "STOCKADE_RETAIN_SECONDS", MIN_RETAIN_SECONDS, MIN_RETAIN_SECONDS, 10**8),
         cart_ttl_seconds=_whole(environment, "STOCKADE_CART_TTL_SECONDS", 604_800, 60, 10**8),
+        guest_cart_ttl_seconds=_whole(environment, "STOCKADE_GUEST_CART_TTL_SECONDS", 86_400, 60, 10**8),
+        most_guest_carts=_whole(environment, "STOCKADE_MOST_GUEST_CARTS", 100_000, 1, 10**8),
         sweep_interval_ms=_whole(environment, "STOCKADE_SWEEP_INTERVAL_MS", 250, 10, 250),
         redis_timeout_ms=_whole(environment, "STOCKADE_REDIS_TIMEOUT_MS", 2_000, 100, 60_000),
         database_timeout_ms=_whole(environment, "STOCKADE_DATABASE_TIMEOUT_MS", 2_000, 100, 60_000),

@@ -12,7 +12,7 @@ from engine.config import Settings
 from engine.database import Database
 from engine.durable import Durability, GroupCommit
 from engine.expiry import Expiry
-from engine.ids import DerivedIds
+from engine.ids import CartIds, DerivedIds
 from engine.keys import Keys
 from engine.ledger import Ledger
 from engine.levers import Levers
@@ -95,7 +95,7 @@ def build(
         orders=Orders(records, scripts),
         stock=stock,
         audit=Audit(durability, ledger),
-        carts=Carts(store, scripts, stock, reservations, ids, settings.cart_ttl_ms),
+        carts=Carts(store, scripts, stock, reservations, ids, CartIds(settings.id_secret), settings),
         payments=Payments(scripts, records, durability, reservations, ids),
         overview=Overview(watch, ledger, settings),
         meter=meter,

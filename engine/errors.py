@@ -37,6 +37,18 @@ class EmptyCart(EngineError):
     code = "empty_cart"
 
 
+class TooManyGuestCarts(EngineError):
+    """As many carts of guests are kept as may be. `wait_ms`: when the first of them stops being counted."""
+
+    code = "too_many_requests"
+
+    def __init__(self, wait_ms: int) -> None:
+        super().__init__(
+            "The store keeps no more guests' carts now. Wait Retry-After, or send a token: users' carts aren't limited."
+        )
+        self.wait_ms = wait_ms
+
+
 class InsufficientStock(EngineError):
     code = "insufficient_stock"
 

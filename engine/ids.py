@@ -1,4 +1,4 @@
-"""Reservation and operation ids: 128 bits in 22 letters and digits, unguessable, safe in any URL and shell."""
+"""Ids of reservations, operations and carts: 128 bits in 22 letters and digits, unguessable, safe in any URL and shell."""
 
 from __future__ import annotations
 
@@ -56,12 +56,48 @@ class DerivedIds:
         return _text(hmac.digest(self.secret, message, hashlib.sha256)[:16])
 
 
+@dataclass(frozen=True)
+class CartIds:
+    """Ids of carts, which prove by themselves who got them and when, so that an empty cart needs no key in Redis.
+
+    An id is the second of its issue (4 bytes), random bytes (6), and a keyed hash of both and of the owner (6).
+    """
+
+    secret: bytes
+
+    def issue(self, owner: str, now_ms: int) -> str:
+        """A new id of a cart. `owner` is '' for a guest's."""
+        issued = (now_ms // 1000).to_bytes(4, "big") + secrets.token_bytes(6)
+        return _text(issued + self._seal(issued, owner))
+
+    def issued_ms(self, text: str, owner: str) -> int | None:
+        """When this id was issued to this owner; None if it never was."""
+        whole = _bytes(text)
+        if whole is None or not hmac.compare_digest(whole[10:], self._seal(whole[:10], owner)):
+            return None
+        return int.from_bytes(whole[:4], "big") * 1000
+
+    def _seal(self, issued: bytes, owner: str) -> bytes:
+        message = b"cart " + issued + owner.encode(errors="surrogatepass")
+        return hmac.digest(self.secret, message, hashlib.sha256)[:6]
+
+
 def _text(sixteen_bytes: bytes) -> str:
     number, pairs = int.from_bytes(sixteen_bytes, "big"), []
     for _ in range(11):
         number, pair = divmod(number, len(PAIRS))
         pairs.append(PAIRS[pair])
     return "".join(pairs)
+
+
+def _bytes(text: str) -> bytes | None:
+    """The 16 bytes that are written as this text; None if it is no id."""
+    if not is_reservation_id(text):
+        return None
+    number = 0
+    for letter in reversed(text):
+        number = number * len(ALPHABET) + ALPHABET.index(letter)
+    return number.to_bytes(16, "big") if number < 1 << 128 else None
 
 
 def known_as(secret: bytes, user: str) -> str:

@@ -23,7 +23,10 @@ All keys of a partition share one hash tag, so that a basket is one atomic scrip
 | `stk:{p0}:keeper`            | string | name of the keeper that leads; 3 s                                        |
 | `stk:{p0}:rates`             | stream | what each process did in a second, as a count by verb; for looking at     |
 | `stk:cart:{<id>}`            | hash   | created_ms, user (once bound), sku:<sku> -> units, bought:<reservation>;  |
-|                              |        | outside the partitions, because a cart never touches stock; 7 days        |
+|                              |        | 7 days, a guest's 1 day. Or only deleted, while the id is valid.          |
+|                              |        | Outside the partitions, because a cart never touches stock                |
+| `stk:guest_carts`            | zset   | id of a guest's cart -> until when it is counted, Unix ms. Outside the    |
+|                              |        | partitions, too; gone with the last of the carts                          |
 
 `gate` is `open` on a server whose `run_id:master_replid` is the `run_id` in meta: then what is here was compared with the ledger in Postgres.
 `default_hold_ms` is the hold of those who ask for no time; without one, what each process was started with.
@@ -100,6 +103,10 @@ class Keys:
 
     def cart(self, cart_id: str) -> str:
         return f"stk:cart:{{{cart_id}}}"
+
+    @cached_property
+    def guest_carts(self) -> str:
+        return "stk:guest_carts"
 
     def hold(self, reservation_id: str) -> list[str]:
         """The keys of one live hold, in the order in which every script takes them."""

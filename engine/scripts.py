@@ -346,16 +346,48 @@ class Scripts:
             case reply:
                 refuse(reply)
 
-    def put_line(self, cart_id: str, user: str, line: Line) -> None:
-        """A quantity of 0 takes the line out."""
-        arguments: Words = [stored(line.sku), line.quantity, user, MOST_LINES, self._settings.cart_ttl_ms]
-        match self._run("put_line", [self._keys.cart(cart_id)], arguments):
-            case ["put"]:
+    def put_line(self, cart_id: str, user: str, line: Line, owner: str = "", may_make: bool = False) -> None:
+        """A quantity of 0 takes the line out. `may_make`: a cart that isn't there is made, and is `owner`'s."""
+        arguments = self._cart_arguments(user, owner, may_make)
+        self._change_cart("put_line", cart_id, [*arguments, stored(line.sku), line.quantity], "sku")
+
+    def set_lines(
+        self, cart_id: str, user: str, lines: Sequence[Line], owner: str, may_make: bool, only_new: bool
+    ) -> None:
+        """Replace all lines. As `put_line`; `only_new`: a cart that is there keeps its lines."""
+        arguments = [*self._cart_arguments(user, owner, may_make), int(only_new)]
+        arguments += [value for line in lines for value in (stored(line.sku), line.quantity)]
+        self._change_cart("set_lines", cart_id, arguments, "lines")
+
+    def _cart_arguments(self, user: str, owner: str, may_make: bool) -> Words:
+        given = self._settings
+        return [user, owner, int(may_make), MOST_LINES, given.cart_ttl_ms, given.guest_cart_ttl_ms]
+
+    def _change_cart(self, name: str, cart_id: str, arguments: Words, field: str) -> None:
+        match self._run(name, [self._keys.cart(cart_id)], arguments):
+            case ["put" | "set"]:
                 return
             case ["not_found"]:
                 raise errors.NotFound("No such cart")
             case ["too_many_lines"]:
-                raise errors.ValidationFailed({"sku": [f"A cart has at most {MOST_LINES} lines."]})
+                raise errors.ValidationFailed({field: [f"A cart has at most {MOST_LINES} lines."]})
+            case reply:
+                refuse(reply)
+
+    def delete_cart(self, cart_id: str, user: str, keep_ms: int) -> None:
+        """`keep_ms`: how long a mark keeps the id from being taken for an empty cart's."""
+        reply = self._run("delete_cart", [self._keys.cart(cart_id)], [user, keep_ms])
+        if reply != ["deleted"]:
+            raise errors.NotFound("No such cart")
+
+    def admit_cart(self, cart_id: str, ttl_ms: int) -> None:
+        """Count a guest's cart for `ttl_ms`. Raises: TooManyGuestCarts."""
+        arguments: Words = [cart_id, ttl_ms, self._settings.most_guest_carts]
+        match self._run("admit_cart", [self._keys.guest_carts], arguments):
+            case ["admitted"]:
+                return
+            case ["full", wait_ms]:
+                raise errors.TooManyGuestCarts(wait_ms)
             case reply:
                 refuse(reply)
 

@@ -411,31 +411,50 @@ class Store:
                     raise reply
         return replies
 
-    def cart(self, cart_id: str) -> dict[str, str]:
-        """A cart's hash, empty if there is none."""
+    def time_ms(self) -> int:
+        """The clock of Redis as it stands, by which keys end; without `clock_ms`, which only stock has."""
         with answering():
-            fields: dict[str, str] = self.redis.hgetall(self.keys.cart(cart_id))
-        return fields
+            return _now_ms(self.redis.time(), None)
 
-    def create_cart(self, cart_id: str, user: str, ttl_ms: int) -> bool:
-        """Returns: False if there was one of this id."""
-        owner, created_ms = {"user": user} if user else {}, self.now_ms()
+    def cart(self, cart_id: str) -> tuple[dict[str, str], int]:
+        """A cart's hash, empty if there is none, and `time_ms` then."""
         with answering():
-            pipe = self.redis.pipeline(transaction=True)
-            pipe.hsetnx(self.keys.cart(cart_id), "created_ms", created_ms)
-            if owner:
-                pipe.hset(self.keys.cart(cart_id), mapping=owner)
-            pipe.pexpire(self.keys.cart(cart_id), ttl_ms)
-            created: int = pipe.execute()[0]
-        return created == 1
+            pipe = self.redis.pipeline(transaction=False)
+            pipe.hgetall(self.keys.cart(cart_id))
+            pipe.time()
+            fields, time = pipe.execute()
+        return fields, _now_ms(time, None)
 
     def touch_cart(self, cart_id: str, ttl_ms: int) -> None:
+        """Let the cart live `ttl_ms` from now on. Never shortens its time: another call may have made it a user's."""
         with answering():
-            self.redis.pexpire(self.keys.cart(cart_id), ttl_ms)
+            self.redis.pexpire(self.keys.cart(cart_id), ttl_ms, gt=True)
 
-    def delete_cart(self, cart_id: str) -> None:
+    def touch_guest_cart(self, cart_id: str, ttl_ms: int, now_ms: int) -> None:
+        """As `touch_cart`; the cart is counted as long as it lives, if it is counted."""
+        guest_carts = self.keys.guest_carts
         with answering():
-            self.redis.delete(self.keys.cart(cart_id))
+            pipe = self.redis.pipeline(transaction=False)
+            pipe.pexpire(self.keys.cart(cart_id), ttl_ms, gt=True)
+            pipe.zadd(guest_carts, {cart_id: now_ms + ttl_ms}, xx=True, gt=True)
+            pipe.pexpire(guest_carts, ttl_ms, gt=True)
+            pipe.execute()
+
+    def discount_guest_cart(self, cart_id: str) -> None:
+        """Count the cart no more among the guests'."""
+        with answering():
+            self.redis.zrem(self.keys.guest_carts, cart_id)
+
+    def remember_cart(self, operation: Operation, cart_id: str, keep_ms: int) -> str | None:
+        """Keep which cart an operation has made.
+
+        Returns: the id of the first cart of this operation, or None if it is known with another fingerprint.
+        """
+        key, text = self.keys.operation(operation.id), f'{operation.fingerprint} ["{cart_id}"]'
+        with answering():
+            known = self.redis.set(key, text, px=keep_ms, nx=True, get=True) or text
+        fingerprint, _, answer = known.partition(" ")
+        return answer.strip('[]"') if fingerprint == operation.fingerprint else None
 
     def latest_checkout(self, cart_id: str) -> str:
         """The id of the latest reservation made from the cart, '' if there is none."""

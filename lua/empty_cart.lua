@@ -1,11 +1,11 @@
 -- empty_cart: take what was bought out of a cart, once for each order.
 --
--- KEYS[1] cart         hash    created_ms, user (once bound), sku:<sku> -> units, bought:<reservation id>
+-- KEYS[1] cart         hash    created_ms, user (once bound), sku:<sku> -> units, bought:<reservation id>, deleted
 -- ARGV[1] id           the order
 -- ARGV[2] ttl_ms       milliseconds that the cart lives from now on
 -- ARGV[3], [5] ... sku  ARGV[4], [6] ... quantity  units bought
 -- Returns, in order of precedence:
---   {'not_found'}
+--   {'not_found'}                      there is none, or it was deleted
 --   {'emptied'}                        also when this order was taken out before; then nothing is written
 -- Writes: cart
 -- Emits: nothing
@@ -13,7 +13,7 @@
 
 local cart_key, id, ttl_ms = KEYS[1], ARGV[1], ARGV[2]
 
-if redis.call('EXISTS', cart_key) == 0 then return {'not_found'} end
+if redis.call('HEXISTS', cart_key, 'created_ms') == 0 then return {'not_found'} end
 if redis.call('HEXISTS', cart_key, 'bought:' .. id) == 1 then return {'emptied'} end
 
 -- Nothing below this line can refuse.

@@ -30,6 +30,7 @@ GIVES_WAY = {"reserve": ("replaces", "replaced"), "commit": ("latest", "paid")}
 """Scripts that may release another hold: the argument that has its id, and the reason in the event."""
 
 DAY_MS = 86_400_000
+GUEST_MS = 3_600_000
 FAR_MS = 4_000_000_000_000
 
 
@@ -222,8 +223,32 @@ def note(
     return Call("note", keys, [reservation_id, payment, "shop", "q", told, request, DAY_MS])
 
 
-def put_line(line: str, most: int = 200, user: str = "") -> Call:
-    return Call("put_line", [CART], [*words_of(line), user, most, DAY_MS])
+def put_line(line: str, most: int = 200, user: str = "", owner: str = "", may_make: int = 0) -> Call:
+    return Call("put_line", [CART], [user, owner, may_make, most, DAY_MS, GUEST_MS, *words_of(line)])
+
+
+def set_lines(
+    lines: str, most: int = 200, user: str = "", owner: str = "", may_make: int = 0, only_new: int = 0
+) -> Call:
+    arguments: list[str | int] = [user, owner, may_make, most, DAY_MS, GUEST_MS, only_new]
+    return Call("set_lines", [CART], arguments + words_of(lines))
+
+
+def delete_cart(user: str = "", keep_ms: int = DAY_MS) -> Call:
+    return Call("delete_cart", [CART], [user, keep_ms])
+
+
+def admit_cart(cart_id: str = "c1", most: int = 2, ttl_ms: int = GUEST_MS) -> Call:
+    return Call("admit_cart", [KEYS.guest_carts], [cart_id, ttl_ms, most])
+
+
+def counted(**until_ms: int) -> Step:
+    """Guests' carts that are counted until then."""
+
+    def step(store: Store) -> None:
+        store.redis.zadd(KEYS.guest_carts, until_ms)
+
+    return step
 
 
 def bind_cart(user: str = "ann") -> Call:
@@ -754,6 +779,39 @@ REFUND = [
 
 PUT_LINE = [
     Row("put a line into no cart", (), put_line("a=1"), ["not_found"]),
+    Row(
+        "put a line into a cart that was deleted",
+        (*A_CART, delete_cart()),
+        put_line("a=1", may_make=1),
+        ["not_found"],
+    ),
+    Row(
+        "make a guest's cart with its first line",
+        (),
+        put_line("a=1", user="ann", may_make=1),
+        ["put"],
+        End(fields={CART: {"sku:a": "1", "user": None}}),
+    ),
+    Row(
+        "make a user's cart with its first line",
+        (),
+        put_line("a=1", user="ann", owner="ann", may_make=1),
+        ["put"],
+        End(fields={CART: {"sku:a": "1", "user": "ann"}}),
+    ),
+    Row(
+        "a first line comes second: the cart has both",
+        (put_line("a=1", may_make=1),),
+        put_line("b=1", may_make=1),
+        ["put"],
+        End(fields={CART: {"sku:a": "1", "sku:b": "1"}}),
+    ),
+    Row(
+        "a guest's first line comes after the cart was bound",
+        (*A_CART, bind_cart("bob")),
+        put_line("a=1", may_make=1),
+        ["not_found"],
+    ),
     Row("put a line into another user's cart", (*A_CART, bind_cart("bob")), put_line("a=1", user="ann"), ["not_found"]),
     Row("a guest puts a line into a user's cart", (*A_CART, bind_cart("bob")), put_line("a=1"), ["not_found"]),
     Row("put one line too many", CART_OF_TWO, put_line("c=1", most=2), ["too_many_lines"]),
@@ -782,8 +840,77 @@ PUT_LINE = [
     ),
 ]
 
+SET_LINES = [
+    Row("set the lines of no cart", (), set_lines("a=1"), ["not_found"]),
+    Row("set the lines of a deleted cart", (*A_CART, delete_cart()), set_lines("a=1", may_make=1), ["not_found"]),
+    Row("set the lines of another user's cart", (*A_CART, bind_cart("bob")), set_lines("a=1"), ["not_found"]),
+    Row("set too many lines", CART_OF_TWO, set_lines("a=1 b=1 c=1", most=2), ["too_many_lines"]),
+    Row(
+        "set other lines",
+        (*CART_OF_TWO, bind_cart(), empty_cart("d=1")),
+        set_lines("a=9 c=2", most=2, user="ann"),
+        ["set"],
+        End(fields={CART: {"sku:a": "9", "sku:b": None, "sku:c": "2", "user": "ann", "bought:r1": "1"}}),
+    ),
+    Row("set no line", CART_OF_TWO, set_lines(""), ["set"], End(fields={CART: {"sku:a": None, "created_ms": "1"}})),
+    Row(
+        "make a user's cart with lines",
+        (),
+        set_lines("a=1 b=2", user="ann", owner="ann", may_make=1, only_new=1),
+        ["set"],
+        End(fields={CART: {"sku:a": "1", "sku:b": "2", "user": "ann"}}),
+    ),
+    Row("make a cart that is there", CART_OF_TWO, set_lines("c=2", may_make=1, only_new=1), ["set"]),
+]
+
+DELETE_CART = [
+    Row("delete another user's cart", (*A_CART, bind_cart("bob")), delete_cart("ann"), ["not_found"]),
+    Row("a guest deletes a user's cart", (*A_CART, bind_cart("bob")), delete_cart(), ["not_found"]),
+    Row(
+        "delete a cart",
+        (*CART_OF_TWO, bind_cart()),
+        delete_cart("ann"),
+        ["deleted"],
+        End(fields={CART: {"deleted": "1", "user": None, "created_ms": None, "sku:a": None}}),
+    ),
+    Row("delete a cart that never had a line", (), delete_cart(), ["deleted"], End(fields={CART: {"deleted": "1"}})),
+    Row(
+        "delete a cart without a mark",
+        CART_OF_TWO,
+        delete_cart(keep_ms=0),
+        ["deleted"],
+        End(fields={CART: {"deleted": None, "created_ms": None}}),
+    ),
+]
+
+ADMIT_CART = [
+    Row("admit one cart too many", (counted(c2=FAR_MS, c3=FAR_MS),), admit_cart(), ["full", ANY]),
+    Row(
+        "admit a cart again though it is full",
+        (counted(c1=FAR_MS, c2=FAR_MS, c3=FAR_MS),),
+        admit_cart(),
+        ["admitted"],
+        End(),
+    ),
+    Row(
+        "admit the last cart that may be",
+        (counted(c2=FAR_MS),),
+        admit_cart(),
+        ["admitted"],
+        End(),
+    ),
+    Row(
+        "a cart whose time has run out makes room",
+        (counted(c2=1, c3=FAR_MS),),
+        admit_cart(),
+        ["admitted"],
+        End(),
+    ),
+]
+
 BIND_CART = [
     Row("bind no cart", (), bind_cart(), ["not_found"]),
+    Row("bind a deleted cart", (*A_CART, delete_cart()), bind_cart(), ["not_found"]),
     Row("bind another user's cart", (*A_CART, bind_cart("bob")), bind_cart("ann"), ["not_found"]),
     Row("bind again", (*A_CART, bind_cart()), bind_cart(), ["bound"]),
     Row("bind a guest's cart", CART_OF_TWO, bind_cart(), ["bound"], End(fields={CART: {"user": "ann", "sku:a": "3"}})),
@@ -791,6 +918,7 @@ BIND_CART = [
 
 EMPTY_CART = [
     Row("empty no cart", (), empty_cart(), ["not_found"]),
+    Row("empty a deleted cart", (*A_CART, delete_cart()), empty_cart(), ["not_found"]),
     Row("empty again", (*CART_OF_TWO, empty_cart("a=1")), empty_cart("a=1"), ["emptied"]),
     Row(
         "empty again what was put in since",
@@ -1844,7 +1972,10 @@ ROWS = [
     *RESTORE,
     *RECALL,
     *TRIM,
+    *ADMIT_CART,
     *PUT_LINE,
+    *SET_LINES,
     *BIND_CART,
+    *DELETE_CART,
     *EMPTY_CART,
 ]

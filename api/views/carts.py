@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint
 
 from api.auth import CUSTOMER, STOREFRONT
 from api.context import valid_sku
 from api.route import Answer, Request, route
-from api.schemas import CartLineRequest, CartSchema, CheckoutRequest, ReservationSchema
+from api.schemas import CartLineRequest, CartLinesRequest, CartRequest, CartSchema, CheckoutRequest, ReservationSchema
 from engine.values import Line
 
 blueprint = Blueprint("carts", __name__, url_prefix="/v1/carts")
@@ -19,14 +21,18 @@ BUYERS = [CUSTOMER, STOREFRONT]
     blueprint,
     "POST",
     "",
-    "Make an empty cart",
+    "Make a cart, empty or with lines",
     scopes=BUYERS,
     guests=True,
+    body=CartRequest,
+    bodiless=True,
     answers={201: CartSchema},
+    refusals=["not_found", "idempotency_key_reused"],
     idempotent=True,
 )
 def create_cart(request: Request) -> Answer:
-    cart = request.engine.carts.create(request.call.origin, request.call.idempotency_key)
+    call, lines = request.call, _lines(request.body.get("lines", []))
+    cart = request.engine.carts.create(call.origin, lines, call.idempotency_key, call.fingerprint)
     return Answer(cart, 201, {"Location": f"/v1/carts/{cart.id}"}, cart.replayed)
 
 
@@ -42,6 +48,21 @@ def create_cart(request: Request) -> Answer:
 )
 def get_cart(request: Request, id: str) -> Answer:
     return Answer(request.engine.carts.get(id, request.call.origin))
+
+
+@route(
+    blueprint,
+    "PUT",
+    "/<id>",
+    "Want these lines and no others",
+    scopes=BUYERS,
+    guests=True,
+    body=CartLinesRequest,
+    answers={200: CartSchema},
+    refusals=["not_found"],
+)
+def put_cart(request: Request, id: str) -> Answer:
+    return Answer(request.engine.carts.set_lines(id, request.call.origin, _lines(request.body["lines"])))
 
 
 @route(
@@ -64,7 +85,7 @@ def put_cart_line(request: Request, id: str, sku: str) -> Answer:
     blueprint,
     "DELETE",
     "/<id>/lines/<sku>",
-    "Take a SKU out",
+    "Take a SKU out; the last one releases the cart's live reservation",
     scopes=BUYERS,
     guests=True,
     answers={200: CartSchema},
@@ -78,7 +99,7 @@ def delete_cart_line(request: Request, id: str, sku: str) -> Answer:
     blueprint,
     "DELETE",
     "/<id>",
-    "Forget a cart",
+    "Delete a cart and release its live reservation",
     scopes=BUYERS,
     guests=True,
     answers={204: CartSchema},
@@ -106,3 +127,7 @@ def check_out_cart(request: Request, id: str) -> Answer:
     call = request.call
     made = request.engine.carts.checkout(id, call.origin, hold_seconds, call.idempotency_key, call.fingerprint)
     return Answer(made, 201, {"Location": f"/v1/reservations/{made.id}"}, made.replayed and bool(call.fingerprint))
+
+
+def _lines(items: list[dict[str, Any]]) -> list[Line]:
+    return [Line(item["sku"], item["quantity"]) for item in items]

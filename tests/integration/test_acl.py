@@ -27,6 +27,7 @@ from engine.scripts import sources
 from engine.store import Store, check, client
 from engine.values import Operation
 from tests import books, servers
+from tests.books import lines
 from tests.conftest import opened, settings
 from tests.doubles import open_gate
 from tests.integration.shops import NO_KEY, OPS, History, Shop, buyer, open_shop
@@ -64,6 +65,7 @@ KINDS = {
     "operation": "stk:{p0}:op:*",
     "checkout": "stk:{p0}:checkout:*",
     "cart": "stk:cart:*",
+    "guest_carts": "stk:guest_carts",
 }
 RESTORED = {
     "DEL": ("reservation", "sku", "buyers", "checkout", "operation"),
@@ -76,8 +78,8 @@ RESTORED = {
 """What restore.lua does to the keys that have no name of their own there."""
 
 WITHOUT_A_SCRIPT = {
-    API: {("HSETNX", "cart"), ("HSET", "cart"), ("PEXPIRE", "cart"), ("DEL", "cart"), ("SET", "operation")}
-    | {("XADD", "rates")},
+    API: {("SET", "operation"), ("XADD", "rates"), ("PEXPIRE", "cart")}
+    | {("ZADD", "guest_carts"), ("ZREM", "guest_carts"), ("PEXPIRE", "guest_carts")},
     KEEPER_USER: {("SET", "keeper"), ("PEXPIRE", "keeper"), ("XADD", "rates")},
     ONCALL: set[tuple[str, str]](),
 }
@@ -262,8 +264,11 @@ def test_the_api_can_do_all_of_its_work_and_nothing_is_refused_to_it(empty: Guar
     keeper.recovery.projection.advance()
     empty.admin.delete(engine.store.keys.reservation(held))
     shop.pay(held, "late")
-    cart = engine.carts.create(OPS).id
-    engine.carts.delete(cart, OPS)
+    cart = engine.carts.create(OPS, lines("a=1")).id
+    engine.carts.set_lines(cart, OPS, lines("b=1"))
+    engine.carts.checkout(cart, buyer("ann"), 900)
+    engine.carts.delete(cart, buyer("ann"))
+    engine.carts.create(buyer("ann"), (), "key", "7")
     engine.stock.availability(["a", "b"], OPS)
     engine.reservations.remember(Operation("batch", "7"))
     engine.stock.page("", 10)

@@ -35,6 +35,7 @@ def test_a_script_answers_and_ends_as_its_row_says(engine: Engine, row: Row) -> 
 
 
 BY_HAND: dict[str, tuple[tuple[Step, ...], str]] = {
+    "admit_cart": ((), "admitted"),
     "adjust": ((script_rows.stock(5),), "adjusted"),
     "bind_cart": (A_CART, "bound"),
     "cancel": (script_rows.PAID, "cancelled"),
@@ -42,6 +43,7 @@ BY_HAND: dict[str, tuple[tuple[Step, ...], str]] = {
     "commit": (script_rows.HELD, "committed"),
     "configure": ((script_rows.stock(5),), "would_change"),
     "default_hold": ((), "set"),
+    "delete_cart": (A_CART, "deleted"),
     "empty_cart": (A_CART, "emptied"),
     "expire": (script_rows.DUE, "expired"),
     "extend": (script_rows.HELD, "extended"),
@@ -55,6 +57,7 @@ BY_HAND: dict[str, tuple[tuple[Step, ...], str]] = {
     "reserve": ((script_rows.stock(5),), "reserved"),
     "restore": ((script_rows.close(token="ann"),), "restored"),
     "selling": ((), "set"),
+    "set_lines": (A_CART, "set"),
     "trim": (script_rows.HELD, "trimmed"),
 }
 

@@ -87,7 +87,10 @@ FORGOTTEN: dict[str, tuple[tuple[Step, ...], Call, str]] = {
     "answer of note": (HELD, script_rows.note(request="7"), KEYS.operation("o")),
     "checkout": ((script_rows.stock(5),), script_rows.check_out("a=2", "r1"), KEYS.checkout("c1")),
     "bind_cart": (script_rows.A_CART, script_rows.bind_cart(), CART),
-    "put_line": (script_rows.A_CART, script_rows.put_line("a=1"), CART),
+    "put_line": ((), script_rows.put_line("a=1", user="ann", owner="ann", may_make=1), CART),
+    "set_lines": ((), script_rows.set_lines("a=1", user="ann", owner="ann", may_make=1), CART),
+    "delete_cart": (script_rows.A_CART, script_rows.delete_cart(), CART),
+    "admit_cart": ((), script_rows.admit_cart(ttl_ms=DAY_MS), KEYS.guest_carts),
     "empty_cart": (script_rows.A_CART, script_rows.empty_cart(), CART),
     "answer": ((script_rows.stock(5),), script_rows.adjust(1), KEYS.operation("o")),
 }
