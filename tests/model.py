@@ -67,6 +67,7 @@ class Cart:
     wanted: dict[str, int] = field(default_factory=dict)
     latest: int | None = None
     emptied_for: set[int] = field(default_factory=set)
+    kept: bool = False
     gone: bool = False
 
 
@@ -257,8 +258,18 @@ class Shop:
         found = self._cart(cart, user)
         if units:
             found.wanted[sku] = units
+            found.kept = True
         else:
             found.wanted.pop(sku, None)
+        if not found.wanted:
+            self._give_up_hold(found)
+
+    def set_lines(self, cart: int, user: str, lines: Basket) -> None:
+        found = self._cart(cart, user)
+        found.wanted = dict(lines)
+        found.kept = found.kept or bool(lines)
+        if not lines:
+            self._give_up_hold(found)
 
     def show(self, cart: int, user: str) -> dict[str, tuple[int, int, str, bool]]:
         """What a checkout by this user could have, line by line."""
@@ -278,7 +289,9 @@ class Shop:
         return self.reserve(user, found.wanted, hold_ms, cart)
 
     def delete_cart(self, cart: int, user: str) -> None:
-        self._cart(cart, user).gone = True
+        found = self._cart(cart, user)
+        self._give_up_hold(found)
+        found.gone = True
 
     # Helpers
 
@@ -353,6 +366,10 @@ class Shop:
                 cart.wanted[sku] -= units
             else:
                 cart.wanted.pop(sku, None)
+
+    def _give_up_hold(self, cart: Cart) -> None:
+        if cart.latest is not None and self.holds[cart.latest].state == "reserved":
+            self._put_back(self.holds[cart.latest], "released")
 
     def _own(self, number: int, user: str) -> Hold:
         if self.holds[number].user != user:

@@ -38,7 +38,7 @@ def started_earlier(engine: Engine, reservation_id: str, seconds: int) -> None:
 
 def stock(redis: Redis) -> dict[str, Any]:
     """Everything in Redis but carts."""
-    return {key: value for key, value in dump(redis).items() if not key.startswith("stk:cart:")}
+    return {key: value for key, value in dump(redis).items() if not key.startswith(("stk:cart:", "stk:guest_carts"))}
 
 
 @pytest.mark.parametrize("who", ["guest", "ann", "shop"])
@@ -75,7 +75,7 @@ def test_every_use_of_a_cart_renews_its_time(
     stocked: Caller, guest: Caller, fake_engine: Engine, fake_redis: Redis
 ) -> None:
     path = cart(guest, ("tee", 1))
-    key, whole_ms = fake_engine.store.keys.cart(path.rpartition("/")[2]), fake_engine.settings.cart_ttl_ms
+    key, whole_ms = fake_engine.store.keys.cart(path.rpartition("/")[2]), fake_engine.settings.guest_cart_ttl_ms
     line, two = f"{path}/lines/tee", {"quantity": 2}
     for method, used, body in (("GET", path, None), ("PUT", line, two), ("DELETE", f"{path}/lines/mug", None)):
         fake_redis.pexpire(key, 1_000)
@@ -324,7 +324,8 @@ def test_a_repeated_checkout_gets_the_first_answer_and_changes_nothing(
     assert again.headers["Location"] == first.headers["Location"]
     refused(ann.post(f"{path}/checkout", {"hold_seconds": 61}, key="k"), 422, "idempotency_key_reused")
     refused(ann.post(f"{cart(ann)}/checkout", {"hold_seconds": 60}, key="k"), 422, "idempotency_key_reused")
-    assert stock(fake_redis) == {key: value for key, value in before.items() if not key.startswith("stk:cart:")}
+    outside = ("stk:cart:", "stk:guest_carts")
+    assert stock(fake_redis) == {key: value for key, value in before.items() if not key.startswith(outside)}
     second = answered(ann.post(f"{path}/checkout", {"hold_seconds": 60}, key="k-2"), 201)
     assert second["lines"] == [{"sku": "tee", "quantity": 5}]
     replaced = answered(ann.post(f"{path}/checkout", {"hold_seconds": 60}, key="k"), 201)
@@ -340,10 +341,11 @@ def test_a_user_s_repeated_cart_is_the_same_one_and_a_guest_s_is_not(
     assert "Idempotent-Replayed" not in first.headers
     answered(ann.put(f"{path}/lines/tee", {"quantity": 1}))
     again = ann.post("/v1/carts", key="k")
-    assert (again.status_code, again.data) == (201, first.data)
+    assert answered(again, 201) == answered(ann.get(path))
+    assert len(answered(again, 201)["lines"]) == 1
     assert again.headers["Idempotent-Replayed"] == "true"
     assert again.headers["Location"] == path
-    assert len(answered(ann.get(path))["lines"]) == 1
+    refused(ann.post("/v1/carts", {"lines": [{"sku": "tee", "quantity": 1}]}, key="k"), 422, "idempotency_key_reused")
     others = [bob.post("/v1/carts", key="k"), guest.post("/v1/carts", key="k"), guest.post("/v1/carts", key="k")]
     others += [shop.post("/v1/carts", key="k", headers={"Stockade-User": user}) for user in ("ann", "bob")]
     others += [ann.post("/v1/carts", key="k-2"), ann.post("/v1/carts")]
@@ -376,7 +378,126 @@ def test_a_cart_that_was_bought_whole_is_empty_and_stays_the_buyer_s(
     refused(ann.post(f"{path}/checkout"), 422, "empty_cart")
 
 
-def test_a_forgotten_cart_s_reservation_can_still_be_paid(stocked: Caller, ann: Caller, payer: Caller) -> None:
+@pytest.mark.parametrize("who", ["guest", "ann"])
+def test_a_cart_is_made_with_lines_and_all_of_them_are_set_at_once(
+    stocked: Caller, request: pytest.FixtureRequest, who: str
+) -> None:
+    caller: Caller = request.getfixturevalue(who)
+    asked = [("tee", 1), ("mug", 1), ("tee", 2)]
+    made = caller.post("/v1/carts", {"lines": [{"sku": sku, "quantity": units} for sku, units in asked]})
+    path = made.headers["Location"]
+    shown = answered(made, 201)
+    assert [(line["sku"], line["quantity"], line["fulfillable"]) for line in shown["lines"]] == [
+        ("tee", 3, True),
+        ("mug", 1, True),
+    ]
+    assert answered(caller.get(path)) == shown
+    for lines in ([("mug", 2)], [], [("tee", 1), ("cap", 1)]):
+        body = {"lines": [{"sku": sku, "quantity": units} for sku, units in lines]}
+        shown = answered(caller.put(path, body))
+        assert [(line["sku"], line["quantity"]) for line in shown["lines"]] == lines
+        assert answered(caller.get(path)) == shown
+    refused(caller.put(UNKNOWN, {"lines": []}), 404, "not_found")
+
+
+LINE = {"sku": "tee", "quantity": 1}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        *(None, {}, "tee", 1, [None], [[]], ["tee"], [{}], [{"sku": "tee"}], [{"quantity": 1}], [LINE | {"x": 1}]),
+        *([LINE | {"quantity": wrong}] for wrong in (0, -1, 1.5, "1", True, None, 1_000_001)),
+        *([LINE | {"sku": wrong}] for wrong in ("", " tee", "a\nb", 1, None)),
+        *([LINE, LINE | {"quantity": 0}], [LINE] * 201),
+    ],
+    ids=lambda lines: str(lines)[:40],
+)
+def test_wrong_lines_are_refused_as_those_of_a_reservation_and_make_no_cart(
+    stocked: Caller, guest: Caller, ann: Caller, fake_redis: Redis, lines: Any
+) -> None:
+    path = cart(ann, ("tee", 1))
+    before = dump(fake_redis)
+    as_reservation = refused(ann.post("/v1/reservations", {"lines": lines}), 422, "validation_failed")
+    for response in (
+        guest.post("/v1/carts", {"lines": lines}),
+        ann.post("/v1/carts", {"lines": lines}, key="k"),
+        ann.put(path, {"lines": lines}),
+    ):
+        problem = refused(response, 422, "validation_failed")
+        assert problem["errors"].keys() == as_reservation["errors"].keys()
+    assert dump(fake_redis) == before
+    answered(ann.post("/v1/carts", {"lines": [LINE]}, key="k"), 201)
+
+
+def test_a_cart_is_not_made_with_no_lines_and_a_body_has_nothing_but_lines(
+    guest: Caller, ann: Caller, fake_redis: Redis
+) -> None:
+    path = cart(ann)
+    before = dump(fake_redis)
+    assert "lines" in refused(guest.post("/v1/carts", {"lines": []}), 422, "validation_failed")["errors"]
+    assert "lines" in refused(ann.put(path, {}), 422, "validation_failed")["errors"]
+    for body in ({"items": []}, {"lines": [LINE], "hold_seconds": 5}):
+        refused(guest.post("/v1/carts", body), 422, "validation_failed")
+        refused(ann.put(path, body), 422, "validation_failed")
+    assert dump(fake_redis) == before
+
+
+def test_the_repeat_of_a_cart_with_lines_gives_the_same_cart_and_another_body_is_refused(
+    stocked: Caller, ann: Caller, bob: Caller
+) -> None:
+    body = {"lines": [LINE]}
+    first = ann.post("/v1/carts", body, key="k")
+    path = first.headers["Location"]
+    again = ann.post("/v1/carts", body, key="k")
+    assert (again.status_code, again.data, again.headers["Location"]) == (201, first.data, path)
+    assert ("Idempotent-Replayed" in first.headers, again.headers["Idempotent-Replayed"]) == (False, "true")
+    for other in (None, {"lines": [LINE | {"quantity": 2}]}):
+        refused(ann.post("/v1/carts", other, key="k"), 422, "idempotency_key_reused")
+    assert len(answered(ann.get(path))["lines"]) == 1
+    assert bob.post("/v1/carts", {"lines": [LINE | {"quantity": 2}]}, key="k").headers["Location"] != path
+    assert ann.delete(path).status_code == 204
+    refused(ann.post("/v1/carts", body, key="k"), 404, "not_found")
+
+
+def test_a_guest_s_cart_too_many_is_429_until_a_checkout_makes_room(
+    stocked: Caller, guest: Caller, ann: Caller, fake_engine: Engine, fake_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(fake_engine.settings.__dict__, "most_guest_carts", 2)
+    empty, first = cart(guest), cart(guest, ("tee", 1))
+    cart(guest, ("tee", 1))
+    before = dump(fake_redis)
+    for response in (
+        guest.post("/v1/carts", {"lines": [LINE]}),
+        guest.put(f"{empty}/lines/tee", {"quantity": 1}),
+        guest.put(empty, {"lines": [LINE]}),
+    ):
+        assert "token" in refused(response, 429, "too_many_requests")["detail"]
+        assert 1 <= int(response.headers["Retry-After"]) <= 60
+    assert dump(fake_redis) == before
+    assert answered(guest.get(empty))["lines"] == []
+    assert answered(ann.post("/v1/carts", {"lines": [LINE]}), 201)["lines"]
+    checked_out(ann, first)
+    assert answered(guest.put(f"{empty}/lines/tee", {"quantity": 1}))["lines"]
+
+
+@pytest.mark.parametrize("how", ["cart", "last line", "all lines"])
+def test_emptying_or_deleting_a_cart_releases_its_live_reservation(stocked: Caller, ann: Caller, how: str) -> None:
+    path = cart(ann, ("tee", 3))
+    reservation = checked_out(ann, path)["id"]
+    if how == "cart":
+        assert ann.delete(path).status_code == 204
+    elif how == "last line":
+        answered(ann.delete(f"{path}/lines/tee"))
+    else:
+        answered(ann.put(path, {"lines": []}))
+    assert answered(ann.get(f"/v1/reservations/{reservation}"))["state"] == "released"
+    assert counters(stocked, "tee") == (10, 10, 0, 0)
+
+
+def test_a_deleted_cart_s_reservation_can_still_be_paid_if_its_stock_is_free(
+    stocked: Caller, ann: Caller, payer: Caller
+) -> None:
     path = cart(ann, ("tee", 3))
     reservation = checked_out(ann, path)["id"]
     assert ann.delete(path).status_code == 204

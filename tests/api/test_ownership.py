@@ -53,6 +53,8 @@ ROWS: list[tuple[str, str, str, Any, list[int]]] = [
     ("POST", "/v1/carts", "/v1/carts", None, [201, 201, 201, 201, 201, 403, 403, 401]),
     ("GET", "/v1/carts/<id>", "/v1/carts/{cart}", None, OWN_CART),
     ("GET", "/v1/carts/<id>", "/v1/carts/{open}", None, OPEN_CART),
+    ("PUT", "/v1/carts/<id>", "/v1/carts/{cart}", {"lines": [{"sku": "tee", "quantity": 1}]}, OWN_CART),
+    ("PUT", "/v1/carts/<id>", "/v1/carts/{open}", {"lines": [{"sku": "tee", "quantity": 1}]}, OPEN_CART),
     ("PUT", "/v1/carts/<id>/lines/<sku>", "/v1/carts/{cart}/lines/tee", {"quantity": 1}, OWN_CART),
     ("PUT", "/v1/carts/<id>/lines/<sku>", "/v1/carts/{open}/lines/tee", {"quantity": 1}, OPEN_CART),
     ("DELETE", "/v1/carts/<id>/lines/<sku>", "/v1/carts/{cart}/lines/tee", None, OWN_CART),

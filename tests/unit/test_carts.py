@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 
 from engine.engine import Engine
-from engine.errors import EmptyCart, IdempotencyKeyReused, LinesUnavailable, NotFound, ValidationFailed
+from engine.errors import (
+    EmptyCart,
+    IdempotencyKeyReused,
+    LinesUnavailable,
+    NotFound,
+    StoreUnavailable,
+    ValidationFailed,
+)
+from engine.ids import CartIds
 from engine.limits import MOST_LINES
 from engine.states import Availability, State
 from engine.values import Cart, Line, Operation, Origin, Reservation
@@ -25,10 +33,13 @@ def stock(engine: Engine, sku: str, on_hand: int, **attributes: str | int) -> No
 
 
 def cart(engine: Engine, text: str, origin: Origin = ANN) -> str:
-    made = engine.carts.create(origin)
-    for line in lines(text):
-        engine.carts.put_line(made.id, origin, line)
-    return made.id
+    return engine.carts.create(origin, lines(text)).id
+
+
+def run_out_of_time(engine: Engine, owner: str = "ann") -> str:
+    """The id of a cart whose time has run out, so that Redis has let it go."""
+    ttl_ms = engine.settings.cart_ttl_ms if owner else engine.settings.guest_cart_ttl_ms
+    return CartIds(engine.settings.id_secret).issue(owner, engine.store.time_ms() - ttl_ms)
 
 
 def check_out(engine: Engine, cart_id: str, origin: Origin = ANN, seconds: int = 900) -> Reservation:
@@ -73,7 +84,7 @@ def test_a_cart_never_touches_stock(engine: Engine) -> None:
         engine.carts.get(cart_id, origin)
         engine.carts.put_line(cart_id, origin, Line("a", 0))
         engine.carts.delete(cart_id, origin)
-    assert books.dump(engine.store.redis) == before
+    assert {key: value for key, value in books.dump(engine.store.redis).items() if "cart" not in key} == before
     books.assert_right(engine)
 
 
@@ -144,7 +155,7 @@ def test_fulfillable_is_right_when_the_limit_was_lowered_below_what_was_bought(e
 
 def test_every_use_of_a_cart_renews_its_time(engine: Engine) -> None:
     stock(engine, "a", 9)
-    cart_id = engine.carts.create(ANN).id
+    cart_id = cart(engine, "a=1")
     whole_ms = engine.settings.cart_ttl_ms
     assert whole_ms - 60_000 < ttl_ms(engine, cart_id) <= whole_ms
     nearly_run_out(engine, cart_id)
@@ -163,7 +174,8 @@ def test_every_use_of_a_cart_renews_its_time(engine: Engine) -> None:
 
 def test_a_cart_that_has_run_out_is_not_found_and_its_hold_stands(engine: Engine) -> None:
     stock(engine, "a", 5)
-    cart_id = cart(engine, "a=2")
+    cart_id = run_out_of_time(engine)
+    engine.scripts.put_line(cart_id, "ann", Line("a", 2), "ann", may_make=True)
     held = check_out(engine, cart_id)
     engine.store.redis.delete(engine.store.keys.cart(cart_id))
     for use in (engine.carts.get, engine.carts.delete):
@@ -207,26 +219,140 @@ def test_a_guest_s_cart_belongs_to_its_buyer_from_the_checkout_on(engine: Engine
 
 
 def test_a_full_cart_takes_no_more_lines(engine: Engine) -> None:
-    cart_id = engine.carts.create(ANN).id
-    for number in range(MOST_LINES):
-        engine.scripts.put_line(cart_id, "ann", Line(f"s{number}", 1))
+    cart_id = cart(engine, " ".join(f"s{number}=1" for number in range(MOST_LINES)))
     with pytest.raises(ValidationFailed):
         change(engine, cart_id, "another=1")
     change(engine, cart_id, "s0=0 another=1")
 
 
 def test_an_empty_cart_cannot_be_checked_out(engine: Engine) -> None:
-    cart_id = cart(engine, "a=1 a=0")
-    with pytest.raises(EmptyCart):
-        check_out(engine, cart_id)
+    emptied = cart(engine, "a=1")
+    change(engine, emptied, "a=0")
+    for cart_id in (emptied, engine.carts.create(ANN).id, engine.carts.create(GUEST).id):
+        with pytest.raises(EmptyCart):
+            check_out(engine, cart_id)
 
 
-def test_a_cart_made_again_with_its_key_is_the_same_cart(engine: Engine) -> None:
-    first = engine.carts.create(ANN, "key")
-    again = engine.carts.create(ANN, "key")
+def test_a_cart_made_again_with_its_key_is_the_same_cart_as_it_is_now(engine: Engine) -> None:
+    first = engine.carts.create(ANN, lines("a=1 b=1 a=2"), "key", "7")
+    assert wanted(first) == {"a": 3, "b": 1}
+    change(engine, first.id, "b=0")
+    again = engine.carts.create(ANN, lines("a=1 b=1 a=2"), "key", "7")
     assert (again.id, first.replayed, again.replayed) == (first.id, False, True)
-    assert engine.carts.create(BOB, "key").id != first.id
-    assert engine.carts.create(GUEST, "key").id != engine.carts.create(GUEST, "key").id
+    assert wanted(again) == {"a": 3}
+    with pytest.raises(IdempotencyKeyReused):
+        engine.carts.create(ANN, lines("a=1"), "key", "8")
+    assert engine.carts.create(BOB, (), "key", "7").id != first.id
+    assert engine.carts.create(GUEST, (), "key", "7").id != engine.carts.create(GUEST, (), "key", "7").id
+    engine.carts.delete(first.id, ANN)
+    with pytest.raises(NotFound):
+        engine.carts.create(ANN, lines("a=1 b=1 a=2"), "key", "7")
+
+
+def test_the_repeat_puts_the_lines_in_if_the_first_call_broke_off_before(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.scripts, "set_lines", broken)
+        with pytest.raises(StoreUnavailable):
+            engine.carts.create(ANN, lines("a=2"), "key", "7")
+    assert wanted(engine.carts.create(ANN, lines("a=2"), "key", "7")) == {"a": 2}
+
+
+def broken(*_: object, **__: object) -> None:
+    raise StoreUnavailable
+
+
+@pytest.mark.parametrize("how", ["delete", "take out", "set"])
+def test_emptying_or_deleting_a_cart_releases_its_live_reservation(engine: Engine, how: str) -> None:
+    stock(engine, "a", 5)
+    cart_id = cart(engine, "a=2")
+    held = check_out(engine, cart_id)
+    change(engine, cart_id, "a=1 c=1")
+    change(engine, cart_id, "c=0")
+    assert live(engine) == [held.id]
+    if how == "delete":
+        engine.carts.delete(cart_id, ANN)
+    elif how == "set":
+        engine.carts.set_lines(cart_id, ANN, ())
+    else:
+        change(engine, cart_id, "a=0")
+    assert live(engine) == []
+    assert engine.reservations.get(held.id, "ann").state is State.RELEASED
+    event = books.events(engine.store)[-1]
+    assert (event.op, event.actor, event.user) == ("release", "ann", "ann")
+    assert event.reason == ("cart deleted" if how == "delete" else "cart emptied")
+    books.assert_right(engine)
+
+
+@pytest.mark.parametrize("how", ["delete", "take out"])
+def test_emptying_or_deleting_a_cart_leaves_what_is_paid_for_and_what_has_ended(engine: Engine, how: str) -> None:
+    stock(engine, "a", 9)
+    cart_id = cart(engine, "a=2")
+    held = check_out(engine, cart_id)
+    change(engine, cart_id, "a=3")
+    pay(engine, held.id)
+    before = books.events(engine.store)
+    if how == "delete":
+        engine.carts.delete(cart_id, ANN)
+    else:
+        change(engine, cart_id, "a=0")
+    assert engine.orders.get(held.id, "ann").state == "allocated"
+    assert books.events(engine.store) == before
+    other = cart(engine, "a=1")
+    ended = check_out(engine, other)
+    run_out(engine.store, ended.id)
+    change(engine, other, "a=0")
+    engine.carts.delete(other, ANN)
+    assert engine.reservations.get(ended.id, "ann").state is State.EXPIRED
+    books.assert_right(engine)
+
+
+@pytest.mark.parametrize("how", ["delete", "take out"])
+def test_a_checkout_whose_cart_is_emptied_or_deleted_meanwhile_leaves_no_hold(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    stock(engine, "a", 5)
+    cart_id = cart(engine, "a=2")
+    bind_cart = engine.scripts.bind_cart
+
+    def change_in_between(*arguments: str) -> None:
+        bind_cart(*arguments)
+        if how == "delete":
+            engine.carts.delete(cart_id, ANN)
+        else:
+            change(engine, cart_id, "a=0")
+
+    monkeypatch.setattr(engine.scripts, "bind_cart", change_in_between)
+    with pytest.raises(NotFound if how == "delete" else EmptyCart):
+        check_out(engine, cart_id)
+    assert (live(engine), engine.stock.get("a").reserved) == ([], 0)
+    books.assert_right(engine)
+
+
+def test_a_cart_whose_hold_cannot_be_released_now_can_be_deleted_later(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock(engine, "a", 5)
+    cart_id = cart(engine, "a=2")
+    check_out(engine, cart_id)
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.scripts, "release", broken)
+        with pytest.raises(StoreUnavailable):
+            engine.carts.delete(cart_id, ANN)
+        with pytest.raises(StoreUnavailable):
+            change(engine, cart_id, "a=0")
+    change(engine, cart_id, "a=0")
+    engine.carts.delete(cart_id, ANN)
+    assert live(engine) == []
+
+
+def test_all_lines_of_a_cart_are_set_at_once(engine: Engine) -> None:
+    cart_id = cart(engine, "a=1 b=2")
+    assert wanted(engine.carts.set_lines(cart_id, ANN, lines("b=1 c=1 b=4"))) == {"b": 5, "c": 1}
+    with pytest.raises(ValidationFailed):
+        engine.carts.set_lines(cart_id, ANN, [Line(f"s{number}", 1) for number in range(MOST_LINES + 1)])
+    assert wanted(engine.carts.get(cart_id, ANN)) == {"b": 5, "c": 1}
 
 
 def test_a_second_checkout_replaces_the_first(engine: Engine) -> None:

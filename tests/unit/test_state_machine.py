@@ -373,6 +373,16 @@ class Shopping(RuleBasedStateMachine):
                 lambda: self._put_and_show(cart, as_user, sku, units),
             )
 
+    @rule(pick=picks, own=mostly, user=st.one_of(users, st.just("")), basket=baskets, none=rarely)
+    def set_all_lines(self, pick: int, own: bool, user: str, basket: list[tuple[str, int]], none: bool) -> None:
+        if (cart := self._pick_cart(pick)) is not None:
+            as_user, asked = self.model.carts[cart].user if own else user, [] if none else basket
+            lines = [Line(*line) for line in asked]
+            self._both(
+                lambda: self._shown(self.engine.carts.set_lines(self.cart_ids[cart], _buyer(as_user), lines)),
+                lambda: self._set_and_show(cart, as_user, model.summed(asked)),
+            )
+
     @rule(pick=picks, own=mostly, user=st.one_of(users, st.just("")))
     def look_at_a_cart(self, pick: int, own: bool, user: str) -> None:
         if (cart := self._pick_cart(pick)) is not None:
@@ -575,7 +585,9 @@ class Shopping(RuleBasedStateMachine):
             assert _plain(record) == _expected(hold)
         for fields, cart in zip(carts, self.model.carts, strict=True):
             wanted = {shown(name[4:]): int(units) for name, units in fields.items() if name.startswith("sku:")}
-            assert (wanted, fields.get("user", "")) == (({}, "") if cart.gone else (cart.wanted, cart.user))
+            kept = cart.kept and not cart.gone
+            assert (wanted, fields.get("user", "")) == ((cart.wanted, cart.user) if kept else ({}, ""))
+            assert ("created_ms" in fields, "deleted" in fields) == (kept, cart.gone)
 
     def teardown(self) -> None:
         books.assert_right(self.engine)
@@ -758,6 +770,10 @@ class Shopping(RuleBasedStateMachine):
 
     def _put_and_show(self, cart: int, user: str, sku: str, units: int) -> dict[str, tuple[int, int, str, bool]]:
         self.model.put_line(cart, user, sku, units)
+        return self.model.show(cart, user)
+
+    def _set_and_show(self, cart: int, user: str, lines: dict[str, int]) -> dict[str, tuple[int, int, str, bool]]:
+        self.model.set_lines(cart, user, lines)
         return self.model.show(cart, user)
 
     def _shown(self, cart: Any) -> dict[str, tuple[int, int, str, bool]]:
