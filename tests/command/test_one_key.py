@@ -79,8 +79,10 @@ def test_fifty_calls_with_one_key_are_one_call(service: Service, name: str) -> N
     assert _events(service, sku) - before == (3 if name == "batch" else 1)
 
 
-def test_fifty_carts_with_one_key_are_one_cart(service: Service) -> None:
-    answers = _at_once(service, "POST", "/v1/carts", None, _token(service, "customer"), "key-cart")
+@pytest.mark.parametrize("body", [None, {"lines": [{"sku": "one-key-cart", "quantity": 2}]}], ids=["empty", "filled"])
+def test_fifty_carts_with_one_key_are_one_cart(service: Service, body: Any) -> None:
+    key = f"key-cart-{'filled' if body else 'empty'}"
+    answers = _at_once(service, "POST", "/v1/carts", body, _token(service, "customer"), key)
     assert len({(answer.status, json.dumps(answer.document), answer.headers["Location"]) for answer in answers}) == 1
     assert answers[0].status == 201
     assert [answer.headers.get("Idempotent-Replayed") for answer in answers].count("true") == CALLS - 1

@@ -12,6 +12,8 @@ LINE = {"sku": "fuzz", "quantity": 1}
 TEMPLATES: dict[tuple[str, str], Any] = {
     ("PUT", "/v1/skus/fuzz-other"): {"on_hand": 3, "name": "x", "sale_starts_at": "2026-11-27T08:00:00Z"},
     ("POST", "/v1/skus/fuzz-other/adjustments"): {"delta": 1, "reason": "x"},
+    ("POST", "/v1/carts"): {"lines": [LINE]},
+    ("PUT", "/v1/carts/{cart}"): {"lines": [LINE]},
     ("PUT", "/v1/carts/{cart}/lines/fuzz"): {"quantity": 1},
     ("POST", "/v1/carts/{cart}/checkout"): {"hold_seconds": 5},
     ("POST", "/v1/reservations"): {"lines": [LINE], "hold_seconds": 5},

@@ -111,6 +111,6 @@ def test_every_key_that_guests_leave_ends_by_itself(engine: Engine) -> None:
         if number % 3 == 2:
             engine.carts.checkout(cart_id, ANN, 900)
     redis = engine.store.redis
-    left = {key for key in redis.scan_iter("stk:*cart*")} - before
+    left = set(redis.scan_iter("stk:*cart*")) - before
     assert len(left) == MOST + 1
     assert all(redis.pttl(key) > 0 for key in left)

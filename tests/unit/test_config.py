@@ -32,6 +32,8 @@ def refusal(environment: dict[str, str]) -> str:
         ("STOCKADE_DEFAULT_HOLD_SECONDS", "1.5", "from 1 to 900; it is '1.5'"),
         ("STOCKADE_DEFAULT_HOLD_SECONDS", "\u0669", "from 1 to 900; it is '\u0669'"),
         ("STOCKADE_RETAIN_SECONDS", "3600", "from 86400 to"),
+        ("STOCKADE_GUEST_CART_TTL_SECONDS", "59", "from 60 to"),
+        ("STOCKADE_MOST_GUEST_CARTS", "0", "from 1 to"),
         ("STOCKADE_SWEEP_INTERVAL_MS", "251", "from 10 to 250"),
         ("STOCKADE_REDIS_TIMEOUT_MS", "99", "from 100 to 60000"),
         ("STOCKADE_WORKERS", "0", "from 1 to 256"),
@@ -98,6 +100,8 @@ def test_defaults_are_those_of_the_contract() -> None:
     read = from_environment(COMPLETE)
     assert (read.default_hold_seconds, read.retain_seconds) == (900, 86_400)
     assert read.retain_ms == 86_400_000
+    assert (read.cart_ttl_ms, read.guest_cart_ttl_ms) == (604_800_000, 86_400_000)
+    assert read.most_guest_carts == 100_000
 
 
 def test_ids_differ_from_the_secret_they_are_derived_from() -> None:
