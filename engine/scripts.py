@@ -49,7 +49,7 @@ from engine.restoring import Call, Restoring, Words
 from engine.sku_names import stored
 from engine.states import State
 from engine.store import Record, Store, answering, sku_from
-from engine.values import Lever, Line, Operation, Order, Origin, Sku
+from engine.values import Lever, Line, Operation, Order, Origin, Sku, SkuChange
 
 
 class Scripts:
@@ -265,41 +265,40 @@ class Scripts:
                 refuse(reply)
 
     def configure(
-        self,
-        sku: str,
-        on_hand: int | None,
-        attributes: dict[str, str],
-        origin: Origin,
-        operation: Operation,
-        reason: str,
-        lever: Lever,
+        self, change: SkuChange, origin: Origin, operation: Operation, reason: str, lever: Lever
     ) -> tuple[Sku, bool]:
-        """Returns: the SKU, as it would become after a dry run, and whether it is new. An empty attribute is cleared."""
+        """Returns: the SKU, as it would become after a dry run, and whether it is new."""
+        keys, arguments = self._configure_call(change, origin, operation, reason, lever)
+        return _configured(change.sku, self._run("configure", keys, arguments))
+
+    def configure_all(
+        self, calls: Sequence[tuple[SkuChange, Operation]], origin: Origin, reason: str, lever: Lever
+    ) -> list[tuple[Sku, bool] | errors.EngineError]:
+        """Each change on its own, all of them in one round trip. A refusal stands in its place and isn't raised."""
+        asked = [self._configure_call(change, origin, operation, reason, lever) for change, operation in calls]
+        answered: list[tuple[Sku, bool] | errors.EngineError] = []
+        for (change, _), reply in zip(calls, self._run_all("configure", asked), strict=True):
+            try:
+                answered.append(_configured(change.sku, reply))
+            except errors.EngineError as error:
+                answered.append(error)
+        return answered
+
+    def _configure_call(
+        self, change: SkuChange, origin: Origin, operation: Operation, reason: str, lever: Lever
+    ) -> Call:
         keys = [
             self._keys.meta,
             self._keys.ledger,
-            self._keys.sku(sku),
+            self._keys.sku(change.sku),
             self._keys.operation(operation.id),
             self._keys.skus,
         ]
-        arguments: Words = [stored(sku), "" if on_hand is None else on_hand, origin.actor, origin.request_id]
+        on_hand = "" if change.on_hand is None else change.on_hand
+        arguments: Words = [stored(change.sku), on_hand, origin.actor, origin.request_id]
         arguments += [operation.fingerprint, self._settings.retain_ms, reason, lever]
-        arguments += [word for pair in attributes.items() for word in pair]
-        match self._run("configure", keys, arguments):
-            case ["created" | "would_create", *values]:
-                return sku_from(sku, fields_of(values)), True
-            case ["changed" | "would_change", *values]:
-                return sku_from(sku, fields_of(values)), False
-            case ["replayed", status, *values]:
-                return sku_from(sku, fields_of(values)), status == "created"
-            case ["stock_below_claims", claims]:
-                raise errors.StockBelowClaims(
-                    f"{claims} units of {sku} are reserved or allocated; on_hand can't be less"
-                )
-            case ["sale_ends_before_it_starts"]:
-                raise errors.ValidationFailed({"sale_ends_at": ["Must be later than sale_starts_at."]})
-            case reply:
-                refuse(reply)
+        arguments += [word for pair in change.attributes.items() for word in pair]
+        return keys, arguments
 
     def selling(self, paused: bool, reason: str, origin: Origin, lever: Lever) -> None:
         keys = [self._keys.meta, self._keys.ledger]
@@ -442,6 +441,22 @@ class Scripts:
             if isinstance(error.__cause__, ReadOnlyError):
                 self._redis.connection_pool.disconnect(inuse_connections=False)
             raise
+
+
+def _configured(sku: str, reply: Reply) -> tuple[Sku, bool]:
+    match reply:
+        case ["created" | "would_create", *values]:
+            return sku_from(sku, fields_of(values)), True
+        case ["changed" | "would_change", *values]:
+            return sku_from(sku, fields_of(values)), False
+        case ["replayed", status, *values]:
+            return sku_from(sku, fields_of(values)), status == "created"
+        case ["stock_below_claims", claims]:
+            raise errors.StockBelowClaims(f"{claims} units of {sku} are reserved or allocated; on_hand can't be less")
+        case ["sale_ends_before_it_starts"]:
+            raise errors.ValidationFailed({"sale_ends_at": ["Must be later than sale_starts_at."]})
+        case reply:
+            refuse(reply)
 
 
 def _digest(source: str) -> str:

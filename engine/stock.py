@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from engine.errors import Closed, Inconsistent, InsufficientStock, NotFound, StockBelowClaims
+from engine.errors import Closed, EngineError, Inconsistent, InsufficientStock, NotFound, StockBelowClaims
 from engine.expiry import Expiry
 from engine.ids import once
 from engine.scripts import Scripts
 from engine.states import Availability
 from engine.store import Stock as StockRead
 from engine.store import Store
-from engine.values import Lever, Operation, Origin, Selling, Sku, SkuAvailability
+from engine.values import Lever, Operation, Origin, Selling, Sku, SkuAvailability, SkuChange
 
 MOST_VAIN_ROUNDS = 2
 """How often stock is read again while holds are due, none of them of these SKUs."""
@@ -44,14 +44,28 @@ class Stock:
             StockBelowClaims: `on_hand` is below reserved + allocated.
             ValidationFailed: the sale would end before it starts, or an operator gives no reason.
         """
-        call = once(operation)
+        change, call = SkuChange(sku, on_hand, attributes), once(operation)
         while True:
             try:
-                return self._scripts.configure(sku, on_hand, attributes, origin, call, reason, lever)
+                return self._scripts.configure(change, origin, call, reason, lever)
             except StockBelowClaims:
                 # A dry run ends no hold, not even one that is due.
-                if lever is Lever.DRY_RUN or not self._settled(sku, origin):
+                if lever is Lever.DRY_RUN or not self._settled([sku], origin):
                     raise
+
+    def configure_all(
+        self, changes: Sequence[SkuChange], origin: Origin, reason: str = "", lever: Lever = Lever.NONE
+    ) -> list[tuple[Sku, bool] | EngineError]:
+        """As `configure`, each change on its own, in one round trip. A refusal stands in its place and isn't raised."""
+        calls = [(change, once(Operation())) for change in changes]
+        results = self._scripts.configure_all(calls, origin, reason, lever)
+        while refused := [at for at, result in enumerate(results) if isinstance(result, StockBelowClaims)]:
+            if lever is Lever.DRY_RUN or not self._settled([calls[at][0].sku for at in refused], origin):
+                break
+            again = self._scripts.configure_all([calls[at] for at in refused], origin, reason, lever)
+            for at, result in zip(refused, again, strict=True):
+                results[at] = result
+        return results
 
     def adjust(self, sku: str, delta: int, origin: Origin, reason: str, operation: Operation) -> Sku:
         """Restock (`delta` above 0) or withdraw; only available moves, and on_hand with it.
@@ -65,7 +79,7 @@ class Stock:
             try:
                 return self._scripts.adjust(sku, delta, origin, reason, call)
             except InsufficientStock:
-                if not self._settled(sku, origin):
+                if not self._settled([sku], origin):
                     raise
 
     def get(self, sku: str) -> Sku:
@@ -102,9 +116,9 @@ class Stock:
             for sku in skus
         ]
 
-    def _settled(self, sku: str, origin: Origin) -> bool:
-        """End holds of the SKU whose time has run out. Returns: whether there were any, so that asking again helps."""
-        return self._expiry.settle([sku], self._store.now_ms(), origin.request_id) > 0
+    def _settled(self, skus: Collection[str], origin: Origin) -> bool:
+        """End holds of the SKUs whose time has run out. Returns: whether there were any, so that asking again helps."""
+        return self._expiry.settle(skus, self._store.now_ms(), origin.request_id) > 0
 
     def selling(self) -> Selling:
         meta = self._store.meta()

@@ -36,6 +36,11 @@ def packed(lines: Iterable[Line]) -> str:
     return " ".join(f"{stored(line.sku)}={line.quantity}" for line in lines)
 
 
+def listed(lines: Iterable[Line]) -> str:
+    """Lines as people read them."""
+    return ", ".join(f"{line.sku}={line.quantity}" for line in lines)
+
+
 def number(text: str | None) -> int:
     """A field that should be a number: 0 if it isn't there, -1 if somebody made something else of it."""
     if not text:
@@ -137,6 +142,15 @@ class Sku:
     sale_ends_ms: int | None = None
     paused: bool = False
     replayed: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True)
+class SkuChange:
+    """What is to become of a SKU. `on_hand` None leaves the counters; an empty attribute is cleared, a missing one stays."""
+
+    sku: str
+    on_hand: int | None
+    attributes: dict[str, str]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from engine.expiry import NEXT_RELEASE_SECONDS
 from engine.reservations import MOST_VAIN_ROUNDS
 from engine.states import Availability, State, Verdict
 from engine.stock import MOST_VAIN_ROUNDS as VAIN_READS
-from engine.values import Line, LineVerdict, MissingLine, Operation, Order, Origin, Reservation
+from engine.values import Lever, Line, LineVerdict, MissingLine, Operation, Order, Origin, Reservation, Sku, SkuChange
 from tests import books
 from tests.books import lines, run_out
 
@@ -902,6 +902,38 @@ def test_what_is_due_does_not_stand_in_the_way_of_a_withdrawal_or_a_recount(fake
     assert fake_engine.stock.adjust("a", -1, OPS, "broken", NO_KEY).available == 1
     run_out(fake_engine.store, hold(fake_engine, "a=1").id)
     assert fake_engine.stock.configure("a", 0, {}, OPS, NO_KEY)[0].on_hand == 0
+
+
+def test_skus_are_configured_in_one_round_trip_each_on_its_own(fake_engine: Engine) -> None:
+    stock(fake_engine, "held", 5)
+    stock(fake_engine, "overdue", 5)
+    stock(fake_engine, "overdue, too", 5)
+    hold(fake_engine, "held=3")
+    for sku in ("overdue", "overdue, too"):
+        run_out(fake_engine.store, fake_engine.reservations.reserve(ANN, [Line(sku, 3)], 900).id)
+    changes = [
+        SkuChange("new", 7, {"name": "New"}),
+        SkuChange("held", 2, {}),
+        SkuChange("overdue", 2, {"limit_per_customer": "1"}),
+        SkuChange("overdue, too", 1, {}),
+        SkuChange("held", None, {"name": "Held"}),
+        SkuChange("held", 9, {"sale_starts_ms": "2", "sale_ends_ms": "1"}),
+    ]
+    before = books.dump(fake_engine.store.redis)
+    rehearsed = fake_engine.stock.configure_all(changes, OPS, "a drill", Lever.DRY_RUN)
+    assert [type(result) for result in rehearsed[1:4]] == [StockBelowClaims] * 3
+    assert books.dump(fake_engine.store.redis) == before
+    created, below, *recounted, named, upside_down = fake_engine.stock.configure_all(changes, OPS)
+    assert created == (Sku("new", 7, 7, 0, 0, name="New"), True)
+    assert isinstance(below, StockBelowClaims)
+    assert isinstance(upside_down, ValidationFailed)
+    assert recounted == [
+        (Sku("overdue", 2, 2, 0, 0, limit_per_customer=1), False),
+        (Sku("overdue, too", 1, 1, 0, 0), False),
+    ]
+    assert named == (Sku("held", 5, 2, 3, 0, name="Held"), False)
+    books.assert_right(fake_engine)
+    assert fake_engine.stock.configure_all([], OPS) == []
 
 
 def test_whoever_is_in_the_way_of_an_overdue_hold_the_ledger_says_that_expiry_ended_it(fake_engine: Engine) -> None:
