@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from engine.durable import Durability
 from engine.errors import StoreUnavailable
 from engine.ledger import Filter, Ledger
-from engine.values import Event, Line, packed
+from engine.values import Event, Line, listed
 
 MOST_TOLD = 1_000
 
@@ -108,7 +108,7 @@ def _seconds(detail: str) -> str:
 
 
 def _units(lines: tuple[Line, ...]) -> str:
-    return packed(lines) if lines else "nothing"
+    return listed(lines) if lines else "nothing"
 
 
 def _time(at_ms: int) -> str:

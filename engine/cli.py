@@ -5,32 +5,29 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 import shutil
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlparse
 
 import click
 from redis.exceptions import RedisError
 
-from engine import cli_doctor, cli_levers, dry_run, log, meter, stock_file, store, up, verify
+from engine import cli_doctor, cli_levers, cli_stock, dry_run, log, meter, store, up, verify
 from engine import database as postgres
 from engine import keeper as keeping
 from engine.audit import told
-from engine.cli_service import data_dir_option, engine_of, json_option, operator, settings_of
+from engine.cli_service import complain, data_dir_option, engine_of, json_option, settings_of
+from engine.cli_skus import SKU, SkuCommand
 from engine.config import from_environment
 from engine.data_dir import DataDir
 from engine.engine import Engine
-from engine.errors import ConfigurationError, EngineError, StoreUnavailable
-from engine.ids import is_reservation_id, known_as
-from engine.limits import SKU_PATTERN
+from engine.errors import ConfigurationError, EngineError, NotFound, StoreUnavailable
+from engine.ids import known_as
 from engine.recovery import Need, Recovered, Recovery
 from engine.snapshots import Snapshots
-from engine.values import Operation
 
 INDEXES_ONLY = (
     "no counter, reservation, limit or lever would change; deadlines, leases and the stream would be made anew"
@@ -111,53 +108,7 @@ def known_as_command(user: str, data_dir: Path) -> None:
     click.echo(known_as(settings_of(data_dir, secrets_required=True).id_secret, user))
 
 
-@cli.group()
-def stock() -> None:
-    """Load and show stock."""
-
-
-@stock.command("load")
-@click.argument("file", type=click.Path(path_type=Path))
-@json_option
-@data_dir_option
-def stock_load(file: Path, as_json: bool, data_dir: Path) -> None:
-    """Create SKUs or recount them from a CSV file: sku,on_hand[,name,limit_per_customer]."""
-    rows = stock_file.read(file)
-    engine = engine_of(data_dir, certified=True)
-    origin = operator()
-    new, refused = 0, []
-    for row in rows:
-        try:
-            new += engine.stock.configure(row.sku, row.on_hand, row.attributes, origin, Operation())[1]
-        except EngineError as error:
-            refused.append({"line": row.number, "sku": row.sku, "code": error.code, "detail": str(error)})
-    changed = len(rows) - new - len(refused)
-    if as_json:
-        click.echo(json.dumps({"new": new, "changed": changed, "refused": refused}))
-    else:
-        click.echo(f"{new} SKUs new, {changed} changed, {len(refused)} refused")
-    if refused:
-        first = refused[0]
-        raise ConfigurationError(
-            f"{len(refused)} refused, first line {first['line']} ({first['sku']}): {first['detail'] or first['code']}"
-        )
-
-
-@stock.command("show")
-@click.argument("skus", nargs=-1)
-@json_option
-@data_dir_option
-def stock_show(skus: tuple[str, ...], as_json: bool, data_dir: Path) -> None:
-    """Show the counters of the SKUs named, or of all."""
-    engine = engine_of(data_dir)
-    found = [engine.stock.get(sku) for sku in skus] if skus else _all_skus(engine)
-    if as_json:
-        click.echo(json.dumps([_without(dataclasses.asdict(sku), "replayed") for sku in found]))
-        return
-    width = max([3, *(len(sku.sku) for sku in found)])
-    click.echo(f"{'SKU':{width}} {'on_hand':>11} {'available':>11} {'reserved':>11} {'allocated':>11}")
-    for sku in found:
-        click.echo(f"{sku.sku:{width}} {sku.on_hand:>11} {sku.available:>11} {sku.reserved:>11} {sku.allocated:>11}")
+cli.add_command(cli_stock.stock)
 
 
 @cli.command("verify")
@@ -244,14 +195,12 @@ def restore_command(rehearse: bool, force: bool, as_json: bool, data_dir: Path) 
     click.echo(f"{finding.why}: {outcome}")
 
 
-@cli.command("explain")
-@click.argument("name", metavar="RESERVATION|SKU")
+@cli.command("explain", cls=SkuCommand)
+@click.argument("name", metavar="RESERVATION|SKU", type=SKU)
 @json_option
 @data_dir_option
 def explain_command(name: str, as_json: bool, data_dir: Path) -> None:
     """Tell the story of a reservation or a SKU, line by line, from the ledger."""
-    if not (re.fullmatch(SKU_PATTERN, name) or is_reservation_id(name)):
-        raise ConfigurationError("That can't be the name of a reservation or SKU")
     audit, found = engine_of(data_dir).audit, False
     missing = audit.catch_up()
     for event in audit.story(name):
@@ -259,7 +208,7 @@ def explain_command(name: str, as_json: bool, data_dir: Path) -> None:
         click.echo(json.dumps(dataclasses.asdict(event)) if as_json else told(event))
     if not found:
         so_far = f", as far as Postgres has it ({missing})" if missing else ""
-        raise ConfigurationError(f"The ledger{so_far} knows neither a reservation nor a SKU called {name}")
+        raise NotFound(f"The ledger{so_far} knows neither a reservation nor a SKU called {name}")
     if missing:
         click.echo(f"stockade: the latest events may be missing: {missing}", err=True)
 
@@ -300,7 +249,7 @@ def main() -> None:
 
 
 def _fail(text: str, code: int) -> None:
-    click.echo("stockade: " + " ".join(text.split()), err=True)
+    complain(text)
     sys.exit(code)
 
 
@@ -310,17 +259,6 @@ def _snapshots(engine: Engine, recovery: Recovery) -> Snapshots:
 
 def _recovery(engine: Engine) -> Recovery:
     return Recovery(engine.database, engine.store, engine.scripts, engine.settings.retain_ms)
-
-
-def _all_skus(engine: Engine) -> list[Any]:
-    found: list[Any] = []
-    while page := engine.stock.page(found[-1].sku if found else "", 1_000):
-        found += page
-    return found
-
-
-def _without(fields: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in fields.items() if key != name}
 
 
 def _redis_cli_options(url: str) -> tuple[list[str], dict[str, str]]:

@@ -13,12 +13,13 @@ from typing import Any
 import click
 
 from engine.cli_service import data_dir_option, engine_of, json_option, operator
+from engine.cli_skus import SKU, SkuCommand
 from engine.engine import Engine
 from engine.errors import Closed, ConfigurationError
 from engine.ids import random_word
 from engine.levers import Freed, Outcome, Pull
 from engine.limits import MOST_ON_HAND
-from engine.values import Line, Sku, packed
+from engine.values import Line, Sku, listed
 
 MOST_WORDS = 255
 
@@ -86,8 +87,8 @@ def session(data_dir: Path, reason: str, dry_run: bool, as_json: bool) -> Iterat
         raise Closed(f"The gate is {'shut' if gate == 'open' else gate}; see stockade restore --dry-run") from error
 
 
-@click.command("pause")
-@click.argument("skus", nargs=-1)
+@click.command("pause", cls=SkuCommand)
+@click.argument("skus", nargs=-1, type=SKU)
 @lever_options
 def pause_command(skus: tuple[str, ...], reason: str, dry_run: bool, as_json: bool, data_dir: Path) -> None:
     """Stop the sale of SKUs, or of everything if none is named. Live holds can still be paid for."""
@@ -95,8 +96,8 @@ def pause_command(skus: tuple[str, ...], reason: str, dry_run: bool, as_json: bo
         _pause(pulled, skus, True)
 
 
-@click.command("resume")
-@click.argument("skus", nargs=-1)
+@click.command("resume", cls=SkuCommand)
+@click.argument("skus", nargs=-1, type=SKU)
 @lever_options
 def resume_command(skus: tuple[str, ...], reason: str, dry_run: bool, as_json: bool, data_dir: Path) -> None:
     """Let the sale of SKUs go on, or lift the global stop if none is named."""
@@ -130,10 +131,10 @@ def _pause(pulled: Session, skus: tuple[str, ...], paused: bool) -> None:
 @click.command("release")
 @click.argument("reservations", nargs=-1)
 @click.option("--user", default="", help="Every live hold of this user.")
-@click.option("--sku", default="", help="Every live hold that has this SKU; with --user, of that user.")
+@click.option("--sku", type=SKU, help="Every live hold that has this SKU; with --user, of that user.")
 @lever_options
 def release_command(
-    reservations: tuple[str, ...], user: str, sku: str, reason: str, dry_run: bool, as_json: bool, data_dir: Path
+    reservations: tuple[str, ...], user: str, sku: str | None, reason: str, dry_run: bool, as_json: bool, data_dir: Path
 ) -> None:
     """End live holds by force, by id or all of a user and/or of a SKU. What is paid for is named and left."""
     if bool(reservations) == bool(user or sku):
@@ -143,7 +144,7 @@ def release_command(
         found: list[dict[str, Any]] = []
         outcomes: Counter[Outcome] = Counter()
         back: Counter[str] = Counter()
-        for freed in levers.release(reservations, pull) if reservations else levers.release_all(user, sku, pull):
+        for freed in levers.release(reservations, pull) if reservations else levers.release_all(user, sku or "", pull):
             pulled.say(_freed(freed, dry_run))
             outcomes[freed.outcome] += 1
             if freed.outcome in (Outcome.RELEASED, Outcome.EXPIRED):
@@ -151,7 +152,7 @@ def release_command(
             if as_json:
                 found.append(dataclasses.asdict(freed))
         if outcomes.total() > 1:
-            units = packed(Line(name, count) for name, count in sorted(back.items())) or "nothing"
+            units = listed(Line(name, count) for name, count in sorted(back.items())) or "nothing"
             gone = outcomes[Outcome.RELEASED] + outcomes[Outcome.EXPIRED]
             verb = pulled.verb("ended", "would end")
             pulled.say(f"{verb} {gone} of {outcomes.total()} reservations: {units} back in available")
@@ -164,11 +165,11 @@ def release_command(
 
 def _freed(freed: Freed, dry_run: bool) -> str:
     became = BECAME[freed.outcome][dry_run]
-    return f"{became} {freed.id} of {freed.user}: {packed(freed.lines)}, {freed.age_seconds} s old"
+    return f"{became} {freed.id} of {freed.user}: {listed(freed.lines)}, {freed.age_seconds} s old"
 
 
-@click.command("recount")
-@click.argument("sku")
+@click.command("recount", cls=SkuCommand)
+@click.argument("sku", type=SKU)
 @click.argument("on_hand", type=click.IntRange(0, MOST_ON_HAND))
 @lever_options
 def recount_command(sku: str, on_hand: int, reason: str, dry_run: bool, as_json: bool, data_dir: Path) -> None:

@@ -26,6 +26,11 @@ data_dir_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+def complain(text: str) -> None:
+    """Print an error as one line on stderr."""
+    click.echo("stockade: " + " ".join(line.strip() for line in text.splitlines()), err=True)
+
+
 def settings_of(data_dir: Path, *, secrets_required: bool = False) -> Settings:
     environment = DataDir(data_dir).environment(os.environ)
     if "STOCKADE_REDIS_URL" not in environment:

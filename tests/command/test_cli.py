@@ -169,6 +169,10 @@ def test_stock_is_loaded_shown_and_recounted(service: Service, run: Command, tmp
     file.write_text("sku,on_hand,limit_per_customer,name\nload-1,7,,\n")
     assert run("stock", "load", file, *where).code == 0
     shown = service.call("GET", "/v1/skus/load-1", token=ops).document
+    assert (shown["name"], shown["limit_per_customer"]) == ("Größe, M", 2)
+    file.write_text("sku,on_hand,limit_per_customer,name\nload-1,7,none,none\n")
+    assert run("stock", "load", file, *where).code == 0
+    shown = service.call("GET", "/v1/skus/load-1", token=ops).document
     assert (shown["name"], shown["limit_per_customer"]) == (None, None)
 
     table = run("stock", "show", "load-1", "load-2", *where)
@@ -181,7 +185,7 @@ def test_stock_is_loaded_shown_and_recounted(service: Service, run: Command, tmp
     assert {"load-1", "load-2", "load-3"} <= {sku["sku"] for sku in everything}
     (one,) = json.loads(run("stock", "show", "--json", "load-3", *where).out)
     assert (one["sku"], one["on_hand"], one["paused"]) == ("load-3", 0, False)
-    assert "No such SKU" in one_line(run("stock", "show", "load-1", "load-9", *where))
+    assert "No SKU is called load-9." in one_line(run("stock", "show", "load-1", "load-9", *where))
 
 
 def test_a_recount_below_the_claims_is_refused_and_the_other_lines_are_loaded(
@@ -201,7 +205,7 @@ def test_a_recount_below_the_claims_is_refused_and_the_other_lines_are_loaded(
         (2, "claimed-1", "stock_below_claims")
     ]
     assert loaded.err.count("\n") == 1
-    assert "line 2 (claimed-1)" in loaded.err
+    assert "line 2: claimed-1: " in loaded.err
 
 
 BAD_FILES: dict[str, bytes] = {
@@ -214,8 +218,9 @@ BAD_FILES: dict[str, bytes] = {
     "too few columns": b"sku,on_hand\nbad-1,5\nbad-2\n",
     "too many columns": b"sku,on_hand\nbad-1,5\nbad-2,5,6\n",
     "no sku": b"sku,on_hand\nbad-1,5\n,5\n",
-    "a bad sku": b"sku,on_hand\nbad-1,5\nbad 2,5\n",
-    "a long sku": b"sku,on_hand\nbad-1,5\n" + b"x" * 65 + b",5\n",
+    "a bad sku": b"sku,on_hand\nbad-1,5\nbad  2,5\n",
+    "a long sku": b"sku,on_hand\nbad-1,5\n" + b"x" * 129 + b",5\n",
+    "a bad sku and a bad number": b"sku,on_hand\nbad-1,5\nbad  2,x\n",
     "no on_hand": b"sku,on_hand\nbad-1,5\nbad-2,\n",
     "negative": b"sku,on_hand\nbad-1,5\nbad-2,-1\n",
     "a fraction": b"sku,on_hand\nbad-1,5\nbad-2,1.0\n",
@@ -235,7 +240,7 @@ BAD_FILES: dict[str, bytes] = {
     "UTF-16": "sku,on_hand\nbad-1,5\n".encode("utf-16"),
     "a NUL": b"sku,on_hand\nbad-1,5\nbad-2,\x005\n",
     "semicolons": b"sku;on_hand\nbad-1;5\n",
-    "a huge field": b"sku,on_hand,name\nbad-1,5," + b"x" * 200_000 + b"\n",
+    "a huge field": b"sku,on_hand,name\nbad-1,5,\nbad-2,5," + b"x" * 200_000 + b"\n",
 }
 
 

@@ -175,7 +175,7 @@ def test_all_of_a_user_or_of_a_sku_is_released_and_each_is_named(desk: Desk) -> 
     freed = desk.pull("release", "--user", "mallory")
     *lines, last = freed.out.splitlines()
     assert {line.split()[1] for line in lines} == set(mine)
-    assert re.fullmatch(f"ended 3 of 3 reservations: free-2=2 free-3=2 back in available, {REQUEST}", last)
+    assert re.fullmatch(f"ended 3 of 3 reservations: free-2=2, free-3=2 back in available, {REQUEST}", last)
     request = last.rpartition(" ")[2]
     assert {line.rpartition(" ")[2] for line in lines} == {request}
     assert sum(request in line for line in desk.story("free-2")) == 2
