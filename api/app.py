@@ -11,8 +11,10 @@ from flask import Flask, Response, request
 from gunicorn.http.errors import ParseException
 from werkzeug.datastructures import Headers
 
-from api import openapi, problems
+from api import openapi, paths, problems
 from api.auth import Authenticator
+from api.caching import NO_STORE
+from api.cors import Cors
 from api.incoming import Incoming, is_spoiled, spoil
 from api.journal import Journal, finished
 from api.outgoing import Outgoing
@@ -40,6 +42,7 @@ class Stockade(Flask):
         super().__init__("stockade", static_folder=None)
         self.extensions["stockade"] = self._parts = parts
         self.journal = Journal(parts.engine.settings.id_secret, parts.engine.settings.logs_requests)
+        self.cors = Cors(parts.engine.settings.cors_origins, (route for route, _ in ROUTES))
         # A path with too many slashes is unknown, not one to be redirected from.
         self.url_map.merge_slashes = False
         self._plain: dict[tuple[str, str], Answering] = {}
@@ -60,8 +63,10 @@ class Stockade(Flask):
         return outgoing(environ, start_response)
 
     def finish(self, environ: Environ, headers: dict[str, str] | Headers, status: int, code: str) -> None:
-        """Give every response its id, take what is left of the request off the wire, and note both."""
+        """Give every response the headers that all have, take what is left of the request off the wire, and note both."""
         headers["X-Request-Id"] = request_id = Incoming(environ).request_id
+        headers.setdefault("Cache-Control", NO_STORE)
+        self.cors.add(environ, headers)
         _discard_unread_body(environ)
         self.journal.note(finished(environ, status, code, request_id, environ["stockade.began_s"]))
 
@@ -74,15 +79,16 @@ class Stockade(Flask):
         self.journal.note(finished({"REQUEST_METHOD": method}, status, code, request_id, began_s))
 
     def _directly(self, environ: Environ) -> Outgoing | None:
-        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
-        words, answer = {}, self._plain.get((method, path))
-        if answer is None:
-            head, _, last = path.rpartition("/")
-            answer, word = self._ending.get((method, head), (None, ""))
-            if answer is None or not last or not last.isascii():
-                return None
-            words = {word: last}
         try:
+            paths.decode(environ)
+            method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+            words, answer = {}, self._plain.get((method, path))
+            if answer is None:
+                head, _, last = path.rpartition("/")
+                answer, word = self._ending.get((method, head), (None, ""))
+                if answer is None or not last:
+                    return None
+                words = {word: last if last.isascii() else last.encode("latin-1").decode()}
             return answer(self._parts, environ, words)
         except Exception as error:
             return problems.of(error, Incoming(environ).request_id)

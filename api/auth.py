@@ -23,6 +23,8 @@ MOST_REMEMBERED = 10_000
 
 REQUIRED_CLAIMS = ["exp", "sub"]
 
+NOT_VALID = "The token is not valid: it must be a JWT signed with this service's key, with sub, exp and scope."
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -55,16 +57,18 @@ class Authenticator:
         self._known: dict[str, Claims] = {}
         self._rate = Rate(settings.most_requests_per_second)
 
-    def identify(self, authorization: str, on_behalf_of: str | None) -> Identity:
+    def identify(self, authorization: str | None, on_behalf_of: str | None) -> Identity:
         """Say who calls, from the headers `Authorization` and `Stockade-User` (None: not there).
 
         Raises:
             Problem: `unauthenticated`, `forbidden` to act for somebody else, `bad_request`: that is no user, or
                 `too_many_requests` of this user.
         """
+        if authorization is None:
+            raise unauthenticated("The header Authorization: Bearer <token> is missing.")
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
-            raise unauthenticated("A bearer token is needed.")
+            raise unauthenticated("The header Authorization must be: Bearer <token>.")
         claims = self._known.get(token)
         if claims is None or claims.expires_s <= time.time():
             claims = self._verified(token.strip())
@@ -85,12 +89,12 @@ class Authenticator:
             claims = jwt.decode(token, key, algorithms=[algorithm], audience=self._audience, options=options)
             expires_s = float(claims["exp"])
         except jwt.ExpiredSignatureError as error:
-            raise unauthenticated("The token has expired.") from error
+            raise unauthenticated("The token has expired; get a new one.") from error
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
-            raise unauthenticated("The token is not valid.") from error
+            raise unauthenticated(NOT_VALID) from error
         subject, scope = claims["sub"], claims.get("scope", "")
         if not isinstance(scope, str) or not is_user(subject):
-            raise unauthenticated("The token is not valid.")
+            raise unauthenticated(NOT_VALID)
         return Claims(Identity(subject, subject, frozenset(scope.split(" "))), expires_s)
 
     def _key_for(self, header: dict[str, Any]) -> tuple[Any, str]:
@@ -115,9 +119,13 @@ def is_limited(scopes: frozenset[str], on_behalf_of: str | None) -> bool:
 
 def _acting_for(user: str, identity: Identity) -> Identity:
     if user != identity.actor and STOREFRONT not in identity.scopes:
-        raise Problem("forbidden", "Only the scope storefront may act for another user.")
+        raise Problem(
+            "forbidden", "Stockade-User names another user; only a token with the scope storefront may act for one."
+        )
     if not is_user(user):
-        raise Problem("bad_request", "Stockade-User must be 1 to 255 printable characters.")
+        raise Problem(
+            "bad_request", "Stockade-User must be 1 to 255 printable characters, without a space at either end."
+        )
     return Identity(identity.actor, user, identity.scopes)
 
 

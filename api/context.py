@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 
 from api.auth import Identity
-from api.incoming import Incoming
-from api.problems import INVALID, Problem
+from api.incoming import Incoming, canonical
+from api.problems import Problem
+from api.strictness import refuse_repeated_names
 from engine.ids import fingerprint
-from engine.limits import SKU_PATTERN
 from engine.values import Origin
 
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -20,12 +20,16 @@ IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 @dataclass(frozen=True)
 class Call:
-    """Who sent the request, and how it wants to be known. No idempotency key: no fingerprint."""
+    """Who sent the request, and how it wants to be known. No idempotency key: no fingerprint.
+
+    `guest_scope`: the cart of a guest. Guests can't be told apart, but only its holder knows the id of a cart.
+    """
 
     identity: Identity | None
     request_id: str
     idempotency_key: str
     fingerprint: str
+    guest_scope: str = ""
 
     @property
     def origin(self) -> Origin:
@@ -39,25 +43,19 @@ class Call:
         return self.identity.user if self.identity else ""
 
 
-def call(incoming: Incoming, identity: Identity | None, document: Any) -> Call:
-    """Raises: Problem: `bad_request`, an Idempotency-Key that is not 1-255 visible ASCII, a body nested too deep."""
+def call(incoming: Incoming, identity: Identity | None, document: Any, path: str, guest_scope: str) -> Call:
+    """`path` names what is called; `guest_scope` tells the keys of guests apart.
+
+    Raises:
+        Problem: `bad_request`, an Idempotency-Key that is not 1-255 visible ASCII, a body nested too deep.
+    """
     key = incoming.header("HTTP_IDEMPOTENCY_KEY")
     if key is None:
         return Call(identity, incoming.request_id, "", "")
     if not IDEMPOTENCY_KEY.fullmatch(key):
         raise Problem("bad_request", "Idempotency-Key must be 1 to 255 visible ASCII characters.")
-    try:
-        canonical = orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError as error:  # orjson reads deeper documents than it writes.
-        raise Problem("bad_request", "The body is nested too deep.") from error
-    return Call(identity, incoming.request_id, key, fingerprint(incoming.method.encode(), incoming.path, canonical))
-
-
-def valid_sku(text: str) -> str:
-    """A SKU out of a path. Raises: Problem: `validation_failed`, if it can't be one."""
-    if not re.fullmatch(SKU_PATTERN, text):
-        raise Problem("validation_failed", INVALID, errors={"sku": ["This is no SKU."]})
-    return text
+    print_of_it = fingerprint(incoming.method.encode(), path.encode(), canonical(document))
+    return Call(identity, incoming.request_id, key, print_of_it, "" if identity else guest_scope)
 
 
 def json_document(incoming: Incoming, most_bytes: int, *, may_be_missing: bool = False) -> Any:
@@ -70,7 +68,12 @@ def json_document(incoming: Incoming, most_bytes: int, *, may_be_missing: bool =
         return {}
     if not incoming.is_json:
         raise Problem("bad_request", "Content-Type must be application/json.")
+    if incoming.header("HTTP_CONTENT_ENCODING") not in (None, "", "identity"):
+        raise Problem("bad_request", "Content-Encoding is not supported; send the body as it is.")
+    body = incoming.body(most_bytes)
     try:
-        return orjson.loads(incoming.body(most_bytes))
+        document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Problem("bad_request", "The body is not JSON.") from error
+        raise Problem("bad_request", f"The body is not JSON: {error.msg} at character {error.pos}.") from error
+    refuse_repeated_names(body, document)
+    return document

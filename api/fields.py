@@ -1,19 +1,42 @@
-"""Field types that marshmallow lacks: whole numbers and booleans that are just that, and RFC 3339 times in milliseconds."""
+"""Field types that marshmallow lacks: SKUs, whole numbers and booleans that are just that, and RFC 3339 times in milliseconds."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 from marshmallow import ValidationError, fields
 
-from engine.limits import MOST_QUANTITY, SKU_PATTERN
+from engine.limits import MOST_QUANTITY
+from engine.sku_names import MAX_SKU_LENGTH, RULE, sku_of
 
-SKU = re.compile(SKU_PATTERN).fullmatch
+PLAIN_SKU = re.compile(rf"(?!\.\.?\Z)[!-~]{{1,{MAX_SKU_LENGTH}}}").fullmatch
+"""SKUs of ASCII without a space: most are, and these need one look only."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+
+
+class Sku(fields.String):
+    """A SKU, in NFC."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(metadata={"minLength": 1, "maxLength": MAX_SKU_LENGTH, "description": RULE}, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        try:
+            return sku_of(super()._deserialize(value, attr, data, **kwargs))
+        except ValueError as error:
+            raise ValidationError(f"Can't be a SKU. {RULE}.") from error
+
+
+class MaybeSku(fields.String):
+    """What may be a SKU, then in NFC, or anything else: for questions that have an answer for every name."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        return unicodedata.normalize("NFC", super()._deserialize(value, attr, data, **kwargs))
 
 
 class Whole(fields.Integer):
@@ -47,20 +70,29 @@ class Lines(fields.List[Any]):
     """A list of `{sku, quantity}`. One that is right is seen at a glance; where it isn't, marshmallow says what is wrong."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
-        if are_lines(value):
-            return list(value)
-        return super()._deserialize(value, attr, data, **kwargs)
+        return lines_of(value) or super()._deserialize(value, attr, data, **kwargs)
 
 
-def are_lines(value: Any) -> bool:
-    return type(value) is list and all(_is_line(line) for line in value)
+def lines_of(value: Any) -> list[Any] | None:
+    """A list of lines with each SKU in NFC; None if something is wrong with it, or nothing is in it."""
+    if type(value) is not list:
+        return None
+    lines = [_line(line) for line in value]
+    return lines if all(lines) else None
 
 
-def _is_line(line: Any) -> bool:
+def _line(line: Any) -> dict[str, Any] | None:
     if type(line) is not dict or len(line) != 2:
-        return False
+        return None
     sku, quantity = line.get("sku"), line.get("quantity")
-    return type(sku) is str and SKU(sku) is not None and type(quantity) is int and 1 <= quantity <= MOST_QUANTITY
+    if type(sku) is not str or type(quantity) is not int or not 1 <= quantity <= MOST_QUANTITY:
+        return None
+    if PLAIN_SKU(sku):
+        return line
+    try:
+        return {"sku": sku_of(sku), "quantity": quantity}
+    except ValueError:
+        return None
 
 
 class Timestamp(fields.Field[int]):

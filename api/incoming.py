@@ -6,6 +6,7 @@ import re
 from contextlib import suppress
 from typing import Any
 
+import orjson
 from gunicorn.http.errors import ParseException
 from werkzeug.http import parse_options_header
 
@@ -42,10 +43,6 @@ class Incoming:
             known = self.environ["stockade.request_id"] = given if REQUEST_ID.fullmatch(given) else random_word()
         return known
 
-    @property
-    def path(self) -> bytes:
-        return (self.environ["PATH_INFO"] or "/").encode("latin-1")
-
     def header(self, name: str) -> str | None:
         """`name` as WSGI has it: `HTTP_STOCKADE_USER`."""
         return self.environ.get(name)
@@ -59,6 +56,10 @@ class Incoming:
     def has_body(self) -> bool:
         return self.environ.get("CONTENT_LENGTH", "") not in ("", "0") or "HTTP_TRANSFER_ENCODING" in self.environ
 
+    def sends_anything(self) -> bool:
+        """Whether a request that has a body has one that isn't empty. Only of a body in chunks is something read."""
+        return "HTTP_TRANSFER_ENCODING" not in self.environ or bool(self._taken(1))
+
     def body(self, most_bytes: int) -> bytes:
         """Read it, once.
 
@@ -70,18 +71,34 @@ class Incoming:
         return self._body
 
     def _read(self, most_bytes: int) -> bytes:
-        stream, length = self.environ["wsgi.input"], self.environ.get("CONTENT_LENGTH", "")
+        length = self.environ.get("CONTENT_LENGTH", "")
         chunked = "HTTP_TRANSFER_ENCODING" in self.environ
         # gunicorn refuses lengths that are no numbers, and chunks with a length beside them.
         if not chunked and int(length or 0) > most_bytes:
             raise Problem("payload_too_large", "")
-        try:
-            body: bytes = stream.read(most_bytes + 1 if chunked else int(length or 0))
-        except (OSError, ParseException) as error:
-            spoil(stream)
-            raise Problem("bad_request", "The body is not valid HTTP, or did not come in time.") from error
+        body = self._taken(most_bytes + 1 if chunked else int(length or 0))
         if len(body) > most_bytes:
             raise Problem("payload_too_large", "")
         if not chunked and len(body) < int(length or 0):
             raise Problem("bad_request", "The body ends before its Content-Length.")
         return body
+
+    def _taken(self, bytes_wanted: int) -> bytes:
+        stream = self.environ["wsgi.input"]
+        try:
+            return bytes(stream.read(bytes_wanted))
+        except (OSError, ParseException) as error:
+            spoil(stream)
+            raise Problem("bad_request", "The body is not valid HTTP, or did not come in time.") from error
+
+
+def canonical(document: Any) -> bytes:
+    """A JSON document as bytes, the same whatever the order of its fields.
+
+    Raises:
+        Problem: `bad_request`: it is nested deeper than can be written.
+    """
+    try:
+        return orjson.dumps(document, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:  # orjson reads deeper documents than it writes.
+        raise Problem("bad_request", "The body is nested too deep.") from error

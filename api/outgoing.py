@@ -32,6 +32,12 @@ class Outgoing:
         if body:
             self.headers |= {"Content-Type": content_type, "Content-Length": str(len(body))}
 
+    def not_modified(self) -> None:
+        """Leave out what the client has already."""
+        self.status, self.body = 304, b""
+        for name in ("Content-Type", "Content-Length"):
+            self.headers.pop(name, None)
+
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         start_response(STATUS_LINES[self.status], [*self.headers.items()])
         return [self.body]

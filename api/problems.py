@@ -13,12 +13,14 @@ from gunicorn.http.errors import ParseException
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
+from api import field_errors
 from api.outgoing import STATUS_LINES, Outgoing
 from api.schemas import LineVerdictSchema
 from engine.errors import EngineError, LinesUnavailable, RefundRequired, TooManyGuestCarts, ValidationFailed
 
 STATUS: dict[str, int] = {
     "bad_request": 400,
+    "idempotency_key_required": 400,
     "unauthenticated": 401,
     "forbidden": 403,
     "not_found": 404,
@@ -44,23 +46,24 @@ STATUS: dict[str, int] = {
 """The HTTP status of each code."""
 
 DETAIL: dict[str, str] = {
-    "reservation_expired": "The reservation's time has run out.",
-    "already_committed": "The reservation is paid for.",
-    "idempotency_key_reused": "This Idempotency-Key came before with another request.",
-    "too_many_requests": "This user sends too many requests; wait Retry-After.",
+    "reservation_expired": "The reservation's time has run out; start a new checkout.",
+    "already_committed": "The reservation is paid for; cancel the order instead.",
+    "payment_already_used": "This payment_id has paid for another reservation; each payment pays for one.",
+    "idempotency_key_reused": "This Idempotency-Key came before with another request; a new request needs a new key.",
+    "idempotency_key_required": "This call would count twice if it were repeated; send an Idempotency-Key.",
+    "too_many_requests": "This user sends too many requests; wait as long as Retry-After says.",
     "closed": "The store is closed until its stock is certified. Nothing was changed.",
     "store_unavailable": "The store can't answer now. Repeat with the same Idempotency-Key or payment_id.",
-    "inconsistent": "The stock records don't agree. Nothing was changed; the operators must look.",
-    "internal_error": "Something went wrong here.",
-    "method_not_allowed": "This path has other methods; see Allow.",
+    "inconsistent": "The stock records don't agree. Nothing was changed; the operators must run stockade verify.",
+    "internal_error": "Something went wrong in the service; its log has the request's X-Request-Id.",
+    "method_not_allowed": "This path doesn't take this method; the header Allow has those that it takes.",
     "payload_too_large": "The body is larger than 64 KiB (1 MiB for a batch).",
-    "not_found": "Nothing is here.",
+    "not_found": "No route has this path; /openapi.json lists all of them.",
+    "bad_request": "The request can't be understood: it isn't valid HTTP.",
 }
 """What to say where nothing more is known. From 500 on this is all that is said."""
 
 VERDICTS = LineVerdictSchema(many=True)
-
-INVALID = "The request has errors; see errors."
 
 RETRY_AFTER_SECONDS = 1
 
@@ -83,6 +86,11 @@ class Problem(Exception):
         self.extra = extra
 
 
+def invalid_fields(errors: Mapping[str, object]) -> Problem:
+    """A 422 with `errors` by field, summed up in its detail."""
+    return Problem("validation_failed", field_errors.summary(errors), errors=errors)
+
+
 def response(code: str, detail: str, extra: Mapping[str, object], headers: Mapping[str, str]) -> Outgoing:
     status = STATUS[code]
     # Errors in a list have the index as their key.
@@ -93,7 +101,15 @@ def response(code: str, detail: str, extra: Mapping[str, object], headers: Mappi
     return answer
 
 
-def on_the_wire(code: str, detail: str, request_id: str, *, kept: bool = False, has_body: bool = True) -> bytes:
+def on_the_wire(
+    code: str,
+    detail: str,
+    request_id: str,
+    *,
+    kept: bool = False,
+    has_body: bool = True,
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
     """A whole HTTP answer, without WSGI or Flask."""
     status = STATUS[code]
     body = orjson.dumps(document(code, detail, {}))
@@ -102,7 +118,9 @@ def on_the_wire(code: str, detail: str, request_id: str, *, kept: bool = False, 
         "Content-Type: application/problem+json\r\n"
         f"Content-Length: {len(body)}\r\n"
         f"X-Request-Id: {request_id}\r\n"
+        "Cache-Control: no-store\r\n"
         + (f"Retry-After: {RETRY_AFTER_SECONDS}\r\n" if status == 503 else "")
+        + "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         + f"Connection: {'keep-alive' if kept else 'close'}\r\n\r\n"
     )
     return head.encode() + (body if has_body else b"")
@@ -115,7 +133,8 @@ def of_engine(error: EngineError) -> dict[str, object]:
 
 def invalid(error: ValidationError) -> dict[str, object]:
     """The document of a body, or a part of one, that doesn't fit its schema."""
-    return document("validation_failed", INVALID, {"errors": error.normalized_messages()})
+    errors = field_errors.of_schema(error)
+    return document("validation_failed", field_errors.summary(errors), {"errors": errors})
 
 
 def document(code: str, detail: str, extra: Mapping[str, object]) -> dict[str, object]:
@@ -157,7 +176,7 @@ def _told(error: EngineError) -> tuple[str, dict[str, Any]]:
     if isinstance(error, RefundRequired):
         extra["lines"] = [asdict(line) for line in error.lines]
     if isinstance(error, ValidationFailed):
-        extra["errors"] = error.errors
+        return field_errors.summary(error.errors), {"errors": error.errors}
     return (str(error) if STATUS[error.code] < 500 else ""), extra
 
 
@@ -171,4 +190,4 @@ def _headers(error: EngineError) -> dict[str, str]:
 def _of_werkzeug(error: HTTPException) -> Outgoing:
     code = CODE_OF_STATUS.get(error.code or 500, "bad_request" if (error.code or 500) < 500 else "internal_error")
     headers = {name: value for name, value in error.get_headers() if name == "Allow"}
-    return response(code, DETAIL.get(code, "The request can't be understood."), {}, headers)
+    return response(code, DETAIL[code], {}, headers)

@@ -7,42 +7,84 @@ from typing import Any
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from api.answered import Answered
-from api.fields import Digits, Flag, Lines, Timestamp, Whole, are_lines
-from engine.limits import MAX_HOLD_SECONDS, MOST_IN_BATCH, MOST_LINES, MOST_ON_HAND, MOST_QUANTITY, SKU_PATTERN
+from api.fields import Digits, Flag, Lines, MaybeSku, Sku, Timestamp, Whole, lines_of
+from engine.limits import MAX_HOLD_SECONDS, MOST_IN_BATCH, MOST_LINES, MOST_ON_HAND, MOST_QUANTITY
 from engine.payments import Outcome, PaymentEvent
-from engine.states import ORDER_STATE, Availability, State, Verdict
+from engine.sku_names import MAX_NAME_LENGTH, name_problem
+from engine.states import ORDER_STATE, Availability, Op, State, Verdict
 
-MOST_AVAILABILITIES = 100
+MOST_AVAILABILITIES = 500
 MOST_ON_PAGE = 1_000
 
 Text = fields.String
 
 
-def _sku(**kwargs: Any) -> fields.String:
-    wrong = "A SKU is 1 to 64 of A-Z a-z 0-9 . _ : -"
-    pattern = validate.Regexp(rf"{SKU_PATTERN}\Z", error=wrong)
-    return Text(validate=pattern, metadata={"pattern": f"^{SKU_PATTERN}$"}, **kwargs)
-
-
 def _words(most: int = 255, **kwargs: Any) -> fields.String:
+    """What programs compare or write into a header: visible characters and spaces."""
+
     def printable(text: str) -> None:
         if not 1 <= len(text) <= most:
-            raise ValidationError(f"Length must be between 1 and {most}.")
+            raise ValidationError(f"Must have 1 to {most} characters.")
         if not text.isprintable():
-            raise ValidationError("Has control characters.")
+            raise ValidationError("Must be printable: no control characters, no invisible ones but the space.")
 
     return Text(validate=printable, metadata={"minLength": 1, "maxLength": most}, **kwargs)
 
 
+def _prose(**kwargs: Any) -> fields.String:
+    """What people read."""
+
+    def readable(text: str) -> None:
+        if problem := name_problem(text):
+            raise ValidationError(problem)
+
+    return Text(validate=readable, metadata={"minLength": 1, "maxLength": MAX_NAME_LENGTH}, **kwargs)
+
+
+def _whole(least: int, most: int, **kwargs: Any) -> Whole:
+    return Whole(validate=_within(least, most), **kwargs)
+
+
+def _within(least: int, most: int) -> validate.Range:
+    return validate.Range(least, most, error=f"Must be from {least} to {most}.")
+
+
+def _many(least: int, most: int) -> validate.Length:
+    return validate.Length(least, most, error=f"Must have {least} to {most} items.")
+
+
 def _hold_seconds(**kwargs: Any) -> Whole:
-    return Whole(validate=validate.Range(1, MAX_HOLD_SECONDS), **kwargs)
+    return _whole(1, MAX_HOLD_SECONDS, **kwargs)
 
 
 class Strict(Schema):
-    """Unknown fields are errors, not noise."""
+    """Unknown fields are errors, not noise. Messages say what would be right."""
 
     class Meta:
         unknown = RAISE
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        names = ", ".join(field.data_key or name for name, field in self.fields.items())
+        self.error_messages |= {
+            "unknown": f"Unknown field. Known are: {names}.",
+            "type": f"Must be a JSON object with {names}.",
+        }
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        for field in (field_obj, getattr(field_obj, "inner", field_obj)):
+            field.error_messages = {**field.error_messages, **MESSAGES.get(type(field), {}), **ANY_FIELD}
+
+
+ANY_FIELD = {"required": "Is required.", "null": "Must not be null."}
+MESSAGES: dict[type, dict[str, str]] = {
+    fields.String: {"invalid": "Must be a string."},
+    Sku: {"invalid": "Must be a string."},
+    MaybeSku: {"invalid": "Must be a string."},
+    fields.List: {"invalid": "Must be an array."},
+    Lines: {"invalid": "Must be an array of objects with sku and quantity."},
+}
+"""What marshmallow says less plainly."""
 
 
 class ProblemSchema(Answered):
@@ -59,17 +101,12 @@ class ProblemSchema(Answered):
 
 
 class LineRequest(Strict):
-    sku = _sku(required=True)
-    quantity = Whole(required=True, validate=validate.Range(1, MOST_QUANTITY))
+    sku = Sku(required=True)
+    quantity = _whole(1, MOST_QUANTITY, required=True)
 
 
 class LinesMixin(Strict):
-    lines = Lines(fields.Nested(LineRequest), required=True, validate=validate.Length(1, MOST_LINES))
-
-
-def _has_lines(data: dict[str, Any]) -> bool:
-    lines = data.get("lines")
-    return are_lines(lines) and 1 <= len(data["lines"]) <= MOST_LINES
+    lines = Lines(fields.Nested(LineRequest), required=True, validate=_many(1, MOST_LINES))
 
 
 class ReservationRequest(LinesMixin):
@@ -77,7 +114,14 @@ class ReservationRequest(LinesMixin):
 
     def load(self, data: Any, **kwargs: Any) -> Any:
         """As marshmallow does; nothing but lines, which nearly every checkout sends, is seen to be right at a glance."""
-        return data if type(data) is dict and len(data) == 1 and _has_lines(data) else super().load(data, **kwargs)
+        if (
+            type(data) is dict
+            and len(data) == 1
+            and (lines := lines_of(data.get("lines")))
+            and len(lines) <= MOST_LINES
+        ):
+            return {"lines": lines}
+        return super().load(data, **kwargs)
 
 
 class ExtendRequest(Strict):
@@ -102,13 +146,13 @@ class BatchRequest(Strict):
     reservations = fields.List(
         fields.Raw(allow_none=True, metadata={"allOf": [{"$ref": "#/components/schemas/BatchItem"}]}),
         required=True,
-        validate=validate.Length(1, MOST_IN_BATCH),
+        validate=_many(1, MOST_IN_BATCH),
     )
 
 
 class LineSchema(Answered):
-    sku = _sku(required=True)
-    quantity = Whole(required=True, validate=validate.Range(1, MOST_QUANTITY))
+    sku = Sku(required=True)
+    quantity = _whole(1, MOST_QUANTITY, required=True)
 
 
 class CartRequest(Strict):
@@ -120,7 +164,7 @@ class CartLinesRequest(Strict):
 
 
 class CartLineRequest(Strict):
-    quantity = Whole(required=True, validate=validate.Range(1, MOST_QUANTITY))
+    quantity = _whole(1, MOST_QUANTITY, required=True)
 
 
 class CartLineSchema(Answered):
@@ -176,9 +220,9 @@ class LineVerdictSchema(Answered):
 
 
 class SkuRequest(Strict):
-    on_hand = Whole(validate=validate.Range(0, MOST_ON_HAND))
-    name = _words(allow_none=True)
-    limit_per_customer = Whole(allow_none=True, validate=validate.Range(1, MOST_ON_HAND))
+    on_hand = _whole(0, MOST_ON_HAND)
+    name = _prose(allow_none=True)
+    limit_per_customer = _whole(1, MOST_ON_HAND, allow_none=True)
     sale_starts_at = Timestamp(data_key="sale_starts_at", attribute="sale_starts_ms", allow_none=True)
     sale_ends_at = Timestamp(data_key="sale_ends_at", attribute="sale_ends_ms", allow_none=True)
     paused = Flag(allow_none=True)
@@ -187,10 +231,10 @@ class SkuRequest(Strict):
 class AdjustmentRequest(Strict):
     delta = Whole(
         required=True,
-        validate=[validate.Range(-MOST_ON_HAND, MOST_ON_HAND), validate.NoneOf([0], error="Must not be 0.")],
+        validate=[_within(-MOST_ON_HAND, MOST_ON_HAND), validate.NoneOf([0], error="Must not be 0.")],
         metadata={"not": {"const": 0}},
     )
-    reason = _words(required=True)
+    reason = _prose(required=True)
 
 
 class SkuSchema(Answered):
@@ -212,12 +256,12 @@ class SkuPageSchema(Answered):
 
 
 class SkuQuery(Strict):
-    cursor = _sku()
-    limit = Digits(load_default=100, validate=validate.Range(1, MOST_ON_PAGE))
+    cursor = Sku()
+    limit = Digits(load_default=100, validate=_within(1, MOST_ON_PAGE))
 
 
 class AvailabilityQuery(Strict):
-    sku = fields.List(_sku(), required=True, validate=validate.Length(1, MOST_AVAILABILITIES))
+    sku = fields.List(MaybeSku(), required=True, validate=_many(1, MOST_AVAILABILITIES))
 
 
 class AvailabilitySchema(Answered):
@@ -254,17 +298,17 @@ class CommitSchema(Answered):
 
 
 class FulfilRequest(Strict):
-    lines = Lines(fields.Nested(LineRequest), validate=validate.Length(1, MOST_LINES))
+    lines = Lines(fields.Nested(LineRequest), validate=_many(1, MOST_LINES))
 
 
 class CancelRequest(Strict):
-    reason = _words(required=True)
-    lines = Lines(fields.Nested(LineRequest), validate=validate.Length(1, MOST_LINES))
+    reason = _prose(required=True)
+    lines = Lines(fields.Nested(LineRequest), validate=_many(1, MOST_LINES))
 
 
 class SellingRequest(Strict):
     paused = Flag(required=True)
-    reason = _words(required=True)
+    reason = _prose(required=True)
 
 
 class SellingSchema(Answered):
@@ -273,12 +317,12 @@ class SellingSchema(Answered):
 
 
 class AuditQuery(Strict):
-    sku = _sku()
+    sku = Sku()
     reservation_id = _words()
     user = _words()
-    op = _words()
+    op = Text(validate=validate.OneOf(list(Op), error=f"Must be one of {', '.join(Op)}."))
     after = Text(validate=validate.Regexp(r"^[0-9]{1,18}-[0-9]{1,18}\Z", error="Must be the next of an earlier page."))
-    limit = Digits(load_default=100, validate=validate.Range(1, MOST_ON_PAGE))
+    limit = Digits(load_default=100, validate=_within(1, MOST_ON_PAGE))
 
 
 class ChangeSchema(Answered):
@@ -292,7 +336,7 @@ class EventSchema(Answered):
     epoch = Whole(required=True)
     seq = Whole(required=True)
     at = Timestamp(attribute="at_ms", required=True)
-    op = Text(required=True)
+    op = Text(required=True, validate=validate.OneOf(list(Op)))
     actor = Text(required=True)
     user = Text(required=True)
     reservation_id = Text(required=True)

@@ -233,11 +233,22 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         # What isn't there yet isn't waited for: a few slow clients would keep all who refuse.
         kept = kept and not connection.coming.streams and connection.parser.finish_body()
         answer = problems.on_the_wire(
-            "store_unavailable", TOO_MANY, request_id, kept=kept, has_body=request.method != "HEAD"
+            "store_unavailable",
+            TOO_MANY,
+            request_id,
+            kept=kept,
+            has_body=request.method != "HEAD",
+            headers=self._for_browsers(request),
         )
         self._note_refused(request.method, request_id, began_s, 503, "store_unavailable")
         util.write(connection.sock, answer)
         return kept
+
+    def _for_browsers(self, request: Any) -> dict[str, str]:
+        """Headers without which a shop's page couldn't see that it was refused."""
+        origin = next((value for name, value in request.headers if name == "ORIGIN"), "")
+        # Benchmarks have other apps here.
+        return self.wsgi.cors.of_origin(origin) if origin and hasattr(self.wsgi, "cors") else {}
 
     def _note_refused(self, *what: Any) -> None:
         # Benchmarks have other apps here.

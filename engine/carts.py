@@ -178,13 +178,13 @@ class Carts:
     def _find(self, cart_id: str, user: str) -> Found:
         fields, now_ms = self._store.cart(cart_id)
         if DELETED in fields:
-            raise NotFound("No such cart")
+            raise NotFound("No cart has this id, or it is another user's.")
         if fields:
             owners = [fields.get("user", "")]
         else:
             owners = [owner for owner, until_ms in self._issued(cart_id, user) if now_ms < until_ms]
         if not owners or owners[0] not in ("", user):
-            raise NotFound("No such cart")
+            raise NotFound("No cart has this id, or it is another user's.")
         wanted = {shown(name.removeprefix(LINE)): units for name, units in fields.items() if name.startswith(LINE)}
         lines = tuple(Line(sku, int(units)) for sku, units in wanted.items())
         return Found(cart_id, owners[0], lines, bool(fields), now_ms)
@@ -231,7 +231,7 @@ class Carts:
     def _filled(self, cart_id: str, user: str) -> Found:
         cart = self._find(cart_id, user)
         if not cart.lines:
-            raise EmptyCart("There is nothing in the cart.")
+            raise EmptyCart("The cart has no lines; put a SKU into it first.")
         return cart
 
     def _still_filled(self, cart_id: str, origin: Origin, made: Reservation) -> None:

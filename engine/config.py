@@ -24,6 +24,7 @@ RIGHT_SECRET_BYTES = 32
 """A shorter secret can be guessed from what it has signed."""
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 DATABASE_SCHEMES = ("postgresql://", "postgres://")
 
 
@@ -55,6 +56,8 @@ class Settings:
     most_wait_ms: int
     most_requests_per_second: int
     logs_requests: bool
+    availability_max_age_seconds: int
+    cors_origins: frozenset[str]
 
     @property
     def weak_secrets(self) -> list[str]:
@@ -125,6 +128,8 @@ def from_environment(environment: Mapping[str, str], *, secrets_required: bool =
         most_wait_ms=_whole(environment, "STOCKADE_MOST_WAIT_MS", 1_000, 10, 60_000),
         most_requests_per_second=_whole(environment, "STOCKADE_MOST_REQUESTS_PER_SECOND", 0, 0, 1_000_000),
         logs_requests=bool(_whole(environment, "STOCKADE_LOG_REQUESTS", 1, 0, 1)),
+        availability_max_age_seconds=_whole(environment, "STOCKADE_AVAILABILITY_MAX_AGE_SECONDS", 0, 0, 3_600),
+        cors_origins=_origins(environment.get("STOCKADE_CORS_ORIGINS", "")),
     )
 
 
@@ -140,6 +145,18 @@ def _whole(environment: Mapping[str, str], name: str, default: int, least: int, 
     if not re.fullmatch(r"[0-9]{1,10}", text) or not least <= int(text) <= most:
         raise ConfigurationError(f"{name} must be a whole number from {least} to {most}; it is {text!r}")
     return int(text)
+
+
+def _origins(text: str) -> frozenset[str]:
+    """Origins as browsers send them in the header Origin."""
+    origins = [word.strip() for word in text.split(",") if word.strip()]
+    for origin in origins:
+        if not ORIGIN.fullmatch(origin):
+            raise ConfigurationError(
+                "STOCKADE_CORS_ORIGINS must be origins like https://shop.example or http://localhost:3000, in lower case, "
+                f"without a path, separated by commas; {origin!r} is none"
+            )
+    return frozenset(origins)
 
 
 def _is_redis_url(text: str) -> bool:

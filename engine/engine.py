@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from redis import Redis
 
+from engine.answers import Answers
 from engine.audit import Audit
 from engine.carts import Carts
 from engine.config import Settings
@@ -43,6 +44,7 @@ class Engine:
     audit: Audit
     carts: Carts
     payments: Payments
+    answers: Answers
     overview: Overview
     meter: Meter
     levers: Levers
@@ -97,6 +99,7 @@ def build(
         audit=Audit(durability, ledger),
         carts=Carts(store, scripts, stock, reservations, ids, CartIds(settings.id_secret), settings),
         payments=Payments(scripts, records, durability, reservations, ids),
+        answers=Answers(store, settings.retain_ms),
         overview=Overview(watch, ledger, settings),
         meter=meter,
         levers=Levers(store, records, stock, reservations),

@@ -24,7 +24,9 @@ class Orders:
         """Raises: NotFound: unknown, not paid, or not `user`'s (None: anybody's will do)."""
         order = order_of(_paid(self._records.find(order_id)))
         if user not in (None, order.user):
-            raise NotFound("No such order")
+            raise NotFound(
+                "No order has this id, or it is another user's; a reservation becomes an order when it is paid."
+            )
         return order
 
     def fulfil(self, order_id: str, origin: Origin, lines: Sequence[Line], operation: Operation) -> Order:
@@ -50,7 +52,7 @@ class Orders:
 
 def _paid(record: Record | None) -> Record:
     if record is None or "payment_id" not in record.fields:
-        raise NotFound("No such order")
+        raise NotFound("No order has this id, or it is another user's; a reservation becomes an order when it is paid.")
     return record
 
 

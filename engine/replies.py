@@ -183,9 +183,11 @@ def refuse(reply: Reply) -> NoReturn:
         case ["bad_request"]:
             raise errors.ValidationFailed({"lines": ["Quantities and times to hold are whole numbers from 1."]})
         case ["reason_required"]:
-            raise errors.ValidationFailed({"reason": ["An operator says why."]})
+            raise errors.ValidationFailed({"reason": ["Must say why: it goes into the record."]})
         case ["invalid_transition", state]:
-            raise errors.InvalidTransition(f"It is {state}; that can't follow.")
+            raise errors.InvalidTransition(f"Invalid transition: it is {state}.")
+        case ["not_found"]:
+            raise errors.NotFound("It is gone: no reservation or order has this id any more.")
         case [status, *_]:
             raise REFUSALS[status]
     raise AssertionError(reply)

@@ -322,7 +322,7 @@ class Reservations:
         if record is not None and record.torn:
             raise Inconsistent("The reservation's record lacks a field")
         if record is None or user not in (None, record.fields["user"]):
-            raise NotFound("No such reservation")
+            raise NotFound("No reservation has this id, or it is another user's.")
         return record
 
     def _standing(self, claim: Claim, now_ms: int) -> str:

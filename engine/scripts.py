@@ -258,7 +258,9 @@ class Scripts:
             case ["replayed", "adjusted", *values]:
                 return sku_from(sku, fields_of(values), replayed=True)
             case ["insufficient_stock", available]:
-                raise errors.InsufficientStock(f"{sku} has {available} available; {-delta} can't be taken from it")
+                raise errors.InsufficientStock(f"delta is {delta}, but {sku} has only {available} available.")
+            case ["not_found"]:
+                raise errors.NotFound(f"No SKU is called {sku}.")
             case ["on_hand_too_large", most]:
                 raise errors.ValidationFailed({"delta": [f"It would take on_hand above {most}."]})
             case reply:
@@ -367,7 +369,7 @@ class Scripts:
             case ["put" | "set"]:
                 return
             case ["not_found"]:
-                raise errors.NotFound("No such cart")
+                raise errors.NotFound("No cart has this id, or it is another user's.")
             case ["too_many_lines"]:
                 raise errors.ValidationFailed({field: [f"A cart has at most {MOST_LINES} lines."]})
             case reply:
@@ -377,7 +379,7 @@ class Scripts:
         """`keep_ms`: how long a mark keeps the id from being taken for an empty cart's."""
         reply = self._run("delete_cart", [self._keys.cart(cart_id)], [user, keep_ms])
         if reply != ["deleted"]:
-            raise errors.NotFound("No such cart")
+            raise errors.NotFound("No cart has this id, or it is another user's.")
 
     def admit_cart(self, cart_id: str, ttl_ms: int) -> None:
         """Count a guest's cart for `ttl_ms`. Raises: TooManyGuestCarts."""
@@ -393,7 +395,7 @@ class Scripts:
     def bind_cart(self, cart_id: str, user: str) -> None:
         reply = self._run("bind_cart", [self._keys.cart(cart_id)], [user, self._settings.cart_ttl_ms])
         if reply != ["bound"]:
-            raise errors.NotFound("No such cart")
+            raise errors.NotFound("No cart has this id, or it is another user's.")
 
     def empty_cart(self, cart_id: str, order: Order) -> None:
         """A cart that is gone is empty enough."""
@@ -450,9 +452,11 @@ def _configured(sku: str, reply: Reply) -> tuple[Sku, bool]:
         case ["changed" | "would_change", *values]:
             return sku_from(sku, fields_of(values)), False
         case ["replayed", status, *values]:
-            return sku_from(sku, fields_of(values)), status == "created"
+            return sku_from(sku, fields_of(values), replayed=True), status == "created"
         case ["stock_below_claims", claims]:
-            raise errors.StockBelowClaims(f"{claims} units of {sku} are reserved or allocated; on_hand can't be less")
+            raise errors.StockBelowClaims(
+                f"on_hand can't be below {claims}: so many units of {sku} are reserved or allocated."
+            )
         case ["sale_ends_before_it_starts"]:
             raise errors.ValidationFailed({"sale_ends_at": ["Must be later than sale_starts_at."]})
         case reply:

@@ -63,3 +63,26 @@ class Availability(StrEnum):
     AVAILABLE = "available"
     ALL_HELD = "all_held"
     SOLD_OUT = "sold_out"
+
+
+class Op(StrEnum):
+    """What an event of the ledger tells, as `op`: every word that a script emits."""
+
+    RESERVE = "reserve"
+    EXTEND = "extend"
+    COMMIT = "commit"
+    RELEASE = "release"
+    EXPIRE = "expire"
+    CANCEL = "cancel"
+    FULFIL = "fulfil"
+    RESTOCK = "restock"
+    WITHDRAW = "withdraw"
+    RECOUNT = "recount"
+    CONFIGURE = "configure"
+    PAUSE = "pause"
+    RESUME = "resume"
+    DEFAULT_HOLD = "default_hold"
+    REFUND_REQUIRED = "refund_required"
+    NOTE = "note"
+    UNKNOWN_RESERVATION = "unknown_reservation"
+    OPEN = "open"

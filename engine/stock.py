@@ -87,7 +87,7 @@ class Stock:
         found = self._store.sku(sku)
         if found is None:
             self._store.check_open()
-            raise NotFound("No such SKU")
+            raise NotFound(f"No SKU is called {sku}.")
         return found
 
     def page(self, after: str, limit: int) -> Sequence[Sku]:

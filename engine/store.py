@@ -475,9 +475,14 @@ class Store:
         pairs = zip(skus, replies[::2], replies[1::2], strict=True)
         return {sku: int(limit) - int(counted or 0) for sku, limit, counted in pairs if limit}
 
-    def remember(self, operation: Operation, keep_ms: int) -> bool:
-        """Keep an operation's fingerprint. Returns: False if its id is known with another one."""
-        key, text = self.keys.operation(operation.id), f"{operation.fingerprint} []"
+    def answer(self, operation_id: str) -> str:
+        """The fingerprint and the answer kept for an operation, with a space between them; '' if there is none."""
+        [kept] = self._ask(("GET", self.keys.operation(operation_id)))
+        return kept or ""
+
+    def remember(self, operation: Operation, keep_ms: int, answer: str = "[]") -> bool:
+        """Keep an operation's fingerprint and answer. Returns: False if its id is known with others."""
+        key, text = self.keys.operation(operation.id), f"{operation.fingerprint} {answer}"
         with answering():
             known = self.redis.set(key, text, px=keep_ms, nx=True, get=True)
         return known in (None, text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint
 
 from api.route import Answer, Request, route
-from api.schemas import AvailabilitiesSchema, AvailabilityQuery, AvailabilitySchema
+from api.schemas import MOST_AVAILABILITIES, AvailabilitiesSchema, AvailabilityQuery, AvailabilitySchema
 from engine.errors import NotFound
 from engine.states import Availability
 
@@ -19,11 +19,12 @@ blueprint = Blueprint("availability", __name__, url_prefix="/v1")
     "What can be had of a SKU now",
     answers={200: AvailabilitySchema},
     refusals=["not_found"],
+    cached=True,
 )
 def get_availability(request: Request, sku: str) -> Answer:
     (found,) = request.engine.stock.availability([sku], request.call.origin)
     if found.status is Availability.UNKNOWN_SKU:
-        raise NotFound("No such SKU")
+        raise NotFound(f"No SKU is called {sku}.")
     return Answer(found)
 
 
@@ -31,9 +32,10 @@ def get_availability(request: Request, sku: str) -> Answer:
     blueprint,
     "GET",
     "/availability",
-    "What can be had of up to 100 SKUs now",
+    f"What can be had of up to {MOST_AVAILABILITIES} SKUs now",
     query=AvailabilityQuery,
     answers={200: AvailabilitiesSchema},
+    cached=True,
 )
 def list_availability(request: Request) -> Answer:
     return Answer({"items": request.engine.stock.availability(request.query["sku"], request.call.origin)})

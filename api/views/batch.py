@@ -41,7 +41,7 @@ ItemProblem = dict[str, object]
     idempotent=True,
     most_body_bytes=MOST_BYTES,
 )
-def create_reservations(request: Request) -> Answer:
+def create_reservation_batch(request: Request) -> Answer:
     request.engine.reservations.remember(request.operation)
     asked = [_claim(request, number, item) for number, item in enumerate(request.body["reservations"])]
     made = iter(request.engine.reservations.reserve_all([claim for claim in asked if isinstance(claim, Claim)]))

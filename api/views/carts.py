@@ -7,7 +7,6 @@ from typing import Any
 from flask import Blueprint
 
 from api.auth import CUSTOMER, STOREFRONT
-from api.context import valid_sku
 from api.route import Answer, Request, route
 from api.schemas import CartLineRequest, CartLinesRequest, CartRequest, CartSchema, CheckoutRequest, ReservationSchema
 from engine.values import Line
@@ -74,10 +73,12 @@ def put_cart(request: Request, id: str) -> Answer:
     guests=True,
     body=CartLineRequest,
     answers={200: CartSchema},
-    refusals=["not_found"],
+    refusals=["not_found", "idempotency_key_reused"],
+    idempotent=True,
+    keeps_answer=True,
 )
 def put_cart_line(request: Request, id: str, sku: str) -> Answer:
-    line = Line(valid_sku(sku), request.body["quantity"])
+    line = Line(sku, request.body["quantity"])
     return Answer(request.engine.carts.put_line(id, request.call.origin, line))
 
 
@@ -89,7 +90,9 @@ def put_cart_line(request: Request, id: str, sku: str) -> Answer:
     scopes=BUYERS,
     guests=True,
     answers={200: CartSchema},
-    refusals=["not_found"],
+    refusals=["not_found", "idempotency_key_reused"],
+    idempotent=True,
+    keeps_answer=True,
 )
 def delete_cart_line(request: Request, id: str, sku: str) -> Answer:
     return Answer(request.engine.carts.put_line(id, request.call.origin, Line(sku, 0)))
@@ -103,7 +106,9 @@ def delete_cart_line(request: Request, id: str, sku: str) -> Answer:
     scopes=BUYERS,
     guests=True,
     answers={204: CartSchema},
-    refusals=["not_found"],
+    refusals=["not_found", "idempotency_key_reused"],
+    idempotent=True,
+    keeps_answer=True,
 )
 def delete_cart(request: Request, id: str) -> Answer:
     request.engine.carts.delete(id, request.call.origin)

@@ -1,4 +1,7 @@
-"""The console: a page for people on call. It holds no data; its scripts fetch that with the operator's token."""
+"""The console: a page for people on call. It holds no data; its scripts fetch that with the operator's token.
+
+And the page at `/`, for whoever opens the service's address in a browser.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from flask import Blueprint, Response, abort
 
 blueprint = Blueprint("console", __name__)
 
-PAGE = "index.html"
+PAGE, START = "index.html", "start.html"
 
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -36,6 +39,11 @@ def _files() -> dict[str, tuple[bytes, str]]:
 FILES = _files()
 
 
+@blueprint.get("/")
+def start() -> Response:
+    return _served(START)
+
+
 @blueprint.get("/console")
 def page() -> Response:
     return _served(PAGE)
@@ -43,7 +51,7 @@ def page() -> Response:
 
 @blueprint.get("/console/<name>")
 def asset(name: str) -> Response:
-    if name not in FILES or name == PAGE:
+    if name not in FILES or name in (PAGE, START):
         abort(404)
     return _served(name)
 

@@ -27,6 +27,9 @@ def get_selling(request: Request) -> Answer:
     scopes=[OPS],
     body=SellingRequest,
     answers={200: SellingSchema},
+    refusals=["idempotency_key_reused"],
+    idempotent=True,
+    keeps_answer=True,
 )
 def put_selling(request: Request) -> Answer:
     return Answer(request.engine.stock.set_selling(request.body["paused"], request.body["reason"], request.call.origin))

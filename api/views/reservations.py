@@ -68,7 +68,9 @@ def extend_reservation(request: Request, id: str) -> Answer:
     "Abandon a reservation",
     scopes=[CUSTOMER, STOREFRONT],
     answers={200: ReservationSchema},
-    refusals=["not_found", "already_committed"],
+    refusals=["not_found", "already_committed", "idempotency_key_reused"],
+    idempotent=True,
+    keeps_answer=True,
 )
 def release_reservation(request: Request, id: str) -> Answer:
     return Answer(request.engine.reservations.release(id, request.call.origin))
@@ -83,7 +85,7 @@ def release_reservation(request: Request, id: str) -> Answer:
     body=CommitRequest,
     answers={200: CommitSchema},
     idempotent=True,
-    refusals=["not_found", "already_committed", "refund_required", "idempotency_key_reused"],
+    refusals=["not_found", "already_committed", "payment_already_used", "refund_required", "idempotency_key_reused"],
 )
 def commit_reservation(request: Request, id: str) -> Answer:
     payment_id = request.body["payment_id"]

@@ -5,10 +5,8 @@ from __future__ import annotations
 from flask import Blueprint
 
 from api.auth import OPS
-from api.context import valid_sku
 from api.route import Answer, Request, route
 from api.schemas import AdjustmentRequest, SkuPageSchema, SkuQuery, SkuRequest, SkuSchema
-from engine.values import Operation
 
 blueprint = Blueprint("stock", __name__, url_prefix="/v1")
 
@@ -21,14 +19,14 @@ blueprint = Blueprint("stock", __name__, url_prefix="/v1")
     scopes=[OPS],
     body=SkuRequest,
     answers={201: SkuSchema, 200: SkuSchema},
-    refusals=["stock_below_claims"],
+    refusals=["stock_below_claims", "idempotency_key_reused"],
+    idempotent=True,
 )
 def put_sku(request: Request, sku: str) -> Answer:
-    valid_sku(sku)
     on_hand = request.body.pop("on_hand", None)
     attributes = {name: _as_field(value) for name, value in request.body.items()}
-    found, new = request.engine.stock.configure(sku, on_hand, attributes, request.call.origin, Operation())
-    return Answer(found, 201 if new else 200)
+    found, new = request.engine.stock.configure(sku, on_hand, attributes, request.call.origin, request.operation)
+    return Answer(found, 201 if new else 200, replayed=found.replayed)
 
 
 @route(blueprint, "GET", "/skus/<sku>", "Show a SKU", scopes=[OPS], answers={200: SkuSchema}, refusals=["not_found"])

@@ -73,8 +73,15 @@ def test_many_skus_are_asked_for_at_once_and_an_unknown_one_is_an_item(stocked: 
         ("tee", "available"),
     ]
     assert all(set(item) == FIELDS for item in seen["items"])
-    hundred = "&".join(f"sku=s{number}" for number in range(100))
-    assert len(answered(guest.get(f"/v1/availability?{hundred}"))["items"]) == 100
+    many = "&".join(f"sku=s{number}" for number in range(500))
+    assert len(answered(guest.get(f"/v1/availability?{many}"))["items"]) == 500
+
+
+@pytest.mark.parametrize("name", ["", "a++b", "+", ".", "%C2%A0", "%00", "x" * 129])
+def test_a_name_that_cannot_be_a_sku_is_an_unknown_item_of_a_list(stocked: Caller, guest: Caller, name: str) -> None:
+    seen = answered(guest.get(f"/v1/availability?sku={name}&sku=tee"))["items"]
+    assert [item["status"] for item in seen] == ["unknown_sku", "available"]
+    assert all(set(item) == FIELDS for item in seen)
 
 
 def test_an_unknown_sku_is_not_found(guest: Caller) -> None:

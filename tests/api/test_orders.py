@@ -141,7 +141,7 @@ def test_cancel_puts_the_units_back_once(bought: dict[str, Any], ops: Caller, fa
 def test_cancel_of_lines_puts_only_those_back(bought: dict[str, Any], ops: Caller) -> None:
     path = f"/v1/orders/{bought['id']}"
     two_tees = [{"sku": "tee", "quantity": 1}, {"sku": "tee", "quantity": 1}]
-    part = answered(ops.post(f"{path}/cancel", {"reason": "two too many", "lines": two_tees}))
+    part = answered(ops.post(f"{path}/cancel", {"reason": "two too many", "lines": two_tees}, key="k"))
     assert part == bought | {"cancelled_lines": [{"sku": "tee", "quantity": 2}]}
     assert counters(ops, "tee") == (10, 8, 0, 2)
     assert answered(ops.get(path)) == part
@@ -154,8 +154,8 @@ def test_cancel_of_lines_puts_only_those_back(bought: dict[str, Any], ops: Calle
 
 def test_cancelling_every_line_bit_by_bit_cancels_the_order(bought: dict[str, Any], ops: Caller) -> None:
     path = f"/v1/orders/{bought['id']}/cancel"
-    answered(ops.post(path, {"reason": "x", "lines": [{"sku": "tee", "quantity": 4}]}))
-    last = answered(ops.post(path, {"reason": "x", "lines": [{"sku": "mug", "quantity": 1}]}))
+    answered(ops.post(path, {"reason": "x", "lines": [{"sku": "tee", "quantity": 4}]}, key="k-1"))
+    last = answered(ops.post(path, {"reason": "x", "lines": [{"sku": "mug", "quantity": 1}]}, key="k-2"))
     assert last["state"] == "cancelled"
     assert counters(ops, "mug") == (2, 2, 0, 0)
 
@@ -200,8 +200,18 @@ def test_more_than_is_left_in_the_order_cannot_be_cancelled(
 ) -> None:
     before = dump(fake_redis)
     lines = [{"sku": "tee", "quantity": 1}, {"sku": sku, "quantity": quantity}]
-    response = ops.post(f"/v1/orders/{bought['id']}/cancel", {"reason": "x", "lines": lines})
+    response = ops.post(f"/v1/orders/{bought['id']}/cancel", {"reason": "x", "lines": lines}, key="k")
     assert "lines" in refused(response, 422, "validation_failed")["errors"]
+    assert dump(fake_redis) == before
+
+
+def test_a_cancel_of_lines_needs_a_key_because_a_repeat_would_count_twice(
+    bought: dict[str, Any], ops: Caller, fake_redis: Redis
+) -> None:
+    before = dump(fake_redis)
+    body = {"reason": "x", "lines": [{"sku": "tee", "quantity": 1}]}
+    problem = refused(ops.post(f"/v1/orders/{bought['id']}/cancel", body), 400, "idempotency_key_required")
+    assert "Idempotency-Key" in problem["detail"]
     assert dump(fake_redis) == before
 
 

@@ -31,11 +31,12 @@ CALLERS: dict[str, Callable[[], dict[str, str]]] = {
 }
 
 # Expected statuses, in the order of CALLERS.
-PUBLIC = [200, 200, 200, 200, 200, 200, 200, 200]
+# Stockade-User is refused where nobody is acted for.
+PUBLIC = [200, 200, 200, 400, 400, 200, 200, 200]
 SIGNED = [401, 401, 401, 401, 401, 401, 401, 401]
 OPS_ONLY = [401, 403, 403, 403, 403, 403, 200, 401]
 PAYMENTS_ONLY = [401, 403, 403, 403, 403, 200, 403, 401]
-STOREFRONTS_ONLY = [401, 403, 403, 200, 200, 403, 403, 401]
+STOREFRONTS_ONLY = [401, 403, 403, 400, 400, 403, 403, 401]
 BUYERS_OWN = [401, 200, 404, 200, 404, 403, 403, 401]
 BUYERS_NEW = [401, 201, 201, 201, 201, 403, 403, 401]
 BUYERS_OWN_NEW = [401, 201, 404, 201, 404, 403, 403, 401]
@@ -80,7 +81,7 @@ ROWS: list[tuple[str, str, str, Any, list[int]]] = [
 ]
 """Method, route, path, body, expected statuses. `{open}` is a guest's cart; the other things are ann's."""
 
-CODES = {401: "unauthenticated", 403: "forbidden", 404: "not_found"}
+CODES = {400: "bad_request", 401: "unauthenticated", 403: "forbidden", 404: "not_found"}
 
 
 @pytest.fixture
@@ -155,7 +156,7 @@ def test_a_token_with_no_scope_that_is_known_opens_what_is_public_and_nothing_el
     assert dump(fake_redis) == before
 
 
-OPEN = {"/healthz", "/readyz", "/metrics", "/metrics/counts", "/openapi.json", "/console", "/console/<name>"}
+OPEN = {"/", "/healthz", "/readyz", "/metrics", "/metrics/counts", "/openapi.json", "/console", "/console/<name>"}
 """What is open to anybody outside /v1, beside the pages under /docs."""
 
 

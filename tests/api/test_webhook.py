@@ -259,7 +259,7 @@ def test_a_body_that_is_no_event_is_refused_although_it_is_signed(
         refused(deliver(client, event(held), content_type=content_type), 400, "bad_request")
     for document in (None, [], [good], "event", 1):
         problem = refused(deliver(client, json.dumps(document).encode()), 422, "validation_failed")
-        assert problem["errors"]["_schema"]
+        assert problem["errors"]["body"]
     for name in good:
         wrong: list[Any] = [None, "", "x" * 256, "a\x00", 1, True, [], {}]
         for value in wrong:
