@@ -23,7 +23,7 @@ MOST_REMEMBERED = 10_000
 
 REQUIRED_CLAIMS = ["exp", "sub"]
 
-NOT_VALID = "The token is not valid: it must be a JWT signed with this service's key, with sub, exp and scope."
+NOT_VALID = "The token is not valid: it must be a JWT with sub, exp and scope, signed with a key of this service."
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Authenticator:
             claims = jwt.decode(token, key, algorithms=[algorithm], audience=self._audience, options=options)
             expires_s = float(claims["exp"])
         except jwt.ExpiredSignatureError as error:
-            raise unauthenticated("The token has expired; get a new one.") from error
+            raise unauthenticated("The token has expired.") from error
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
             raise unauthenticated(NOT_VALID) from error
         subject, scope = claims["sub"], claims.get("scope", "")

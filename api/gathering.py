@@ -63,7 +63,7 @@ class Coming:
             self.began_s = self.last_s
         if not self._wanted_bytes:
             try:
-                head = parse_request(self.data, last_len=seen)
+                head = parse_request(self.data, last_len=seen, limit_request_line=MOST_GATHERED_BYTES)
             except IncompleteError:
                 if len(self.data) > MOST_GATHERED_BYTES:
                     self.flaw = "The head is too large."
@@ -89,7 +89,7 @@ class Coming:
                 self.streams = True
             elif name in ONLY_ONCE:
                 if name in once:
-                    self.flaw = f"The header {name.decode()} stands there twice."
+                    self.flaw = f"Duplicate header: {name.decode().title()}."
                 once.add(name)
         if BARE_NEWLINE.search(self.data, 0, head_bytes):
             self.flaw = "A line of the head ends without CR."

@@ -64,8 +64,8 @@ http_parser = "fast"
 # Nothing listens on these; they would only be shared between services of one user.
 control_socket_disable = True
 
-# 100 SKUs of 64 characters in one query.
-limit_request_line = 8190
+# Unlimited, because gunicorn's most is 8,190 bytes, and 500 SKUs in one query are more: `api.gathering` limits the head.
+limit_request_line = 0
 
 # Or a slow client could keep a thread for as long as it likes: see PatientSocket.
 sendfile = False

@@ -6,7 +6,9 @@ import { Away, get, Refused } from "./service.js";
 import { count, counted, moment } from "./words.js";
 
 const RESERVATION = /^[0-9A-Za-z]{22}$/;
-const SKU = /^[A-Za-z0-9._:-]{1,64}$/;
+const VISIBLE = "[\\p{L}\\p{M}\\p{N}\\p{P}\\p{S}]+";
+const SKU = new RegExp(`^(?!\\.\\.?$)${VISIBLE}(?: ${VISIBLE})*$`, "u");
+const MAX_SKU_LENGTH = 128;
 const PAGE = 100;
 const MOST_ON_PAGE = 1000;
 const FIRST_REACH = 1000;
@@ -19,7 +21,7 @@ let newest = null;
 export function prepareLookUp() {
   byId("look-up").addEventListener("submit", (submitted) => {
     submitted.preventDefault();
-    lookUp(byId("name").value.trim());
+    lookUp(byId("name").value.trim().normalize("NFC"));
   });
   byId("next-page").addEventListener("click", () => during(showNextPage));
   byId("to-latest").addEventListener("click", () => during(showLatest));
@@ -53,8 +55,8 @@ function clear(words) {
 }
 
 async function lookUp(name) {
-  if (!SKU.test(name)) {
-    const unlike = "No SKU and no reservation is called that: 1 to 64 of A-Z a-z 0-9 . _ : -";
+  if (!SKU.test(name) || [...name].length > MAX_SKU_LENGTH) {
+    const unlike = "No SKU can be called that: 1 to 128 visible characters, with single spaces between them.";
     clear(name ? unlike : "Enter a SKU or a reservation id.");
     byId("name").focus();
     return;

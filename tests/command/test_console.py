@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -127,7 +129,8 @@ def test_a_token_that_will_not_do_is_refused_with_the_reason_and_not_kept(page: 
     wanted = {
         "": "Enter a token.",
         "two words": "That is not a token.",
-        "nonsense": "The token is not valid. Enter another one.",
+        "nonsense": "The token is not valid: it must be a JWT with sub, exp and scope, signed with a key of this service. "
+        "Enter another one.",
         shop.token("olga", "ops", LONG_AGO_S): "The token has expired. Enter another one.",
         shop.token("ann", "customer"): "This token hasn't the scope ops, which the console needs.",
     }
@@ -288,6 +291,17 @@ def test_a_sku_and_a_reservation_tell_their_stories(console: Page, shop: Service
     assert console.run("[document.querySelectorAll('img, b').length, window.touched]") == [0, None]
 
 
+def test_a_sku_of_any_alphabet_is_looked_up(console: Page, shop: Service) -> None:
+    ops = shop.token("olga", "ops")
+    for sku in ("Console Shirt/XL", "console 100% #1?größe=42&a+b"):
+        shop.call("PUT", f"/v1/skus/{quote(sku, safe='')}", {"on_hand": 5}, token=ops)
+        look_up(console, unicodedata.normalize("NFD", sku))
+        console.wait("document.querySelectorAll('#story li').length === 1")
+        assert f"SKU\n{sku}" in console.text("#sku")
+        look_up(console, "console-unknown")
+        console.wait("document.querySelectorAll('#story li').length === 0")
+
+
 def test_a_long_story_is_paged_and_its_end_can_be_reached_at_once(console: Page, shop: Service) -> None:
     ops = shop.token("olga", "ops")
     shop.call("PUT", "/v1/skus/console-long", {"on_hand": 1}, token=ops)
@@ -309,7 +323,8 @@ def test_a_long_story_is_paged_and_its_end_can_be_reached_at_once(console: Page,
 def test_what_cannot_be_found_is_said_in_words(console: Page) -> None:
     wanted = {
         "": "Enter a SKU or a reservation id.",
-        "no such!": "No SKU and no reservation is called that: 1 to 64 of A-Z a-z 0-9 . _ : -",
+        "no  such": "No SKU can be called that: 1 to 128 visible characters, with single spaces between them.",
+        "..": "No SKU can be called that: 1 to 128 visible characters, with single spaces between them.",
         "console-unknown": "Nothing is known of console-unknown, as a SKU or as a reservation.",
         "A" * 22: f"Nothing is known of {'A' * 22}, as a SKU or as a reservation.",
     }

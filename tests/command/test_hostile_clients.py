@@ -128,7 +128,7 @@ def _answer(service: Service, data: bytes) -> bytes:
         b"GET /healthz HTTP/1.2\r\n\r\n",
         b"get /healthz HTTP/1.1\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01",
-        b"GET /" + b"x" * 9_000 + b" HTTP/1.1\r\n\r\n",
+        b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\n\r\n",
         b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n",
         b"GET / HTTP/1.1\r\n" + (b"X: " + b"y" * 8_000 + b"\r\n") * 30,
         b"GET / HTTP/1.1\r\nExpect: much\r\n\r\n",
@@ -155,7 +155,7 @@ def test_a_header_that_says_who_asks_stands_there_once(service: Service, header:
     head = f"POST /v1/carts HTTP/1.1\r\nHost: x\r\n{asks}{both}\r\n"
     answer = _answer(service, head.encode())
     assert answer.startswith(b"HTTP/1.1 400 ")
-    assert f"The header {header.lower()} stands there twice.".encode() in answer
+    assert f"Duplicate header: {header}.".encode() in answer
 
 
 MARK = "f0rged"
@@ -214,7 +214,7 @@ WORDS = [
 """What would mean something in SQL, in a format, in a pattern or a key of Redis, and in what we keep there."""
 
 KEYS = re.compile(
-    r"stk:\{p0\}:(meta|skus|deadlines|ledger|keeper|rates|(sku|buyers):[\w.:-]{1,64}|(rsv|lease|op|checkout):[0-9A-Za-z]{22})"
+    r"stk:\{p0\}:(meta|skus|deadlines|ledger|keeper|rates|(sku|buyers):[^\s=]{1,384}|(rsv|lease|op|checkout):[0-9A-Za-z]{22})"
     r"|stk:cart:\{[0-9A-Za-z]{22}\}"
 )
 
@@ -236,8 +236,9 @@ def test_words_that_mean_something_elsewhere_are_only_words(service: Service) ->
         assert [event["op"] for event in found] == ["reserve", "commit", "cancel", "reserve"]
         assert {event["user"] for event in found} == {word}
         assert (found[1]["payment_id"], found[2]["reason"]) == (word, word)
-        for name in ("reservation_id", "op"):
-            assert service.call("GET", f"/v1/audit?{urlencode({name: word})}", token=ops).document["items"] == []
+        nothing = service.call("GET", f"/v1/audit?{urlencode({'reservation_id': word})}", token=ops).document["items"]
+        assert nothing == []
+        assert service.call("GET", f"/v1/audit?{urlencode({'op': word})}", token=ops).status == 422
         for name in ("sku", "after"):
             assert service.call("GET", f"/v1/audit?{urlencode({name: word})}", token=ops).status in (200, 422)
         for path in ("skus", "availability", "reservations", "orders", "carts"):
