@@ -32,9 +32,10 @@ class Cors:
         method = environ["REQUEST_METHOD"]
         preflight = method == "OPTIONS" and environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD")
         wanted = preflight or ("GET" if method == "HEAD" else method)
-        if (wanted, path) not in self._routes:
+        allowed = self.of_origin(environ.get("HTTP_ORIGIN", ""))
+        if not allowed or (wanted, path) not in self._routes:
             return
-        for name, value in self.of_origin(environ.get("HTTP_ORIGIN", "")).items():
+        for name, value in allowed.items():
             headers[name] = value
         if preflight:
             headers["Access-Control-Allow-Methods"] = wanted

@@ -12,10 +12,11 @@ import pytest
 
 from api.problems import STATUS
 from engine import errors
+from engine.audit import SAYS
 from engine.invariants import Invariant
 from engine.ledger import FIELDS
 from engine.scripts import Scripts, sources
-from engine.states import ORDER_STATE, TRANSITIONS, State
+from engine.states import ORDER_STATE, TRANSITIONS, Op, State
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = dict(sources())
@@ -363,6 +364,25 @@ def test_the_runbook_says_what_every_error_code_and_every_key_means_and_how_each
 def test_the_readme_has_every_variable_of_the_environment() -> None:
     read = set(re.findall(r'"(STOCKADE_[A-Z_]+)"', (ROOT / "engine" / "config.py").read_text()))
     assert set(re.findall(r"^\| `(STOCKADE_[A-Z_]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)) == read
+
+
+OP_WRITTEN = re.compile(r"'op', ([^,]+),|\bop(?:, \w+)* = (.*?)(?:, string\.format|$)|\bemit\((\S+?),", re.MULTILINE)
+"""Where a script names an event's op: in the XADD, in the variable that stands there, or in a call of its own function."""
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "lua").glob("*.lua")), ids=lambda path: path.stem)
+def test_every_op_that_a_script_emits_is_in_the_list_by_which_the_audit_is_filtered(path: Path) -> None:
+    text = path.read_text()
+    [emits] = re.findall(r"^-- Emits: (.*)", text, re.MULTILINE)
+    said = set(re.findall(r"\w+", emits)) & set(Op)
+    written = {word for found in OP_WRITTEN.findall(text) for word in re.findall(r"'(\w+)'", "".join(found))}
+    assert written <= set(Op)
+    assert written <= said
+    assert bool(said) == (emits != "nothing")
+
+
+def test_every_op_can_be_told_as_a_story() -> None:
+    assert SAYS.keys() <= set(Op)
 
 
 NAMED = re.compile(r"\bInvariant\.([A-Z_]+)\b")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -155,6 +156,22 @@ def test_a_wrong_method_is_told_the_right_ones(
     refused(response, 405, "method_not_allowed")
     assert set(response.headers["Allow"].split(", ")) == allowed
     assert dump(fake_redis) == before
+
+
+def test_the_first_page_says_what_runs_here_and_leads_on(guest: Caller) -> None:
+    page = guest.get("/")
+    assert (page.status_code, page.mimetype) == (200, "text/html")
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    assert "Stockade" in page.text
+    links = re.findall(r'href="([^"]+)"', page.text)
+    assert {"docs/", "openapi.json", "console", "metrics", "readyz"} <= set(links)
+    for link in links:
+        if not link.startswith("data:"):
+            assert not re.match(r"(\w+:)?//", link)
+            with guest.get(f"/{link}") as response:
+                assert response.status_code != 404, link
+    refused(guest.get("/console/start.html"), 404, "not_found")
+    assert guest.send("HEAD", "/").status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/nothing", "/v1/skus/tee/", "/v2/skus", "/docs/../setup.cfg"])
