@@ -8,6 +8,7 @@ import structlog
 from flask import Flask
 
 from api.app import create_app
+from engine import failover
 from engine.config import from_environment
 from engine.engine import build
 from engine.log import configure
@@ -23,4 +24,5 @@ def app() -> Flask:
     made = create_app(engine)
     made.journal.start()
     engine.meter.start(made.journal.catch_up)
+    failover.watch(engine)
     return made

@@ -134,6 +134,9 @@ class Coalescer:
         packed = [call.packed for call in calls]
 
         def once() -> list[Any]:
+            if connection.should_reconnect():
+                # Marked by `Store.reconnect`: its server was demoted or replaced.
+                connection.disconnect()
             connection.send_packed_command([b"".join(packed)])
             return [self._answer(connection, command) for call in calls for command in call.commands]
 

@@ -19,7 +19,7 @@ import structlog
 from redis.exceptions import LockError, RedisError
 from redis.lock import Lock
 
-from engine import database
+from engine import database, failover
 from engine.clerk import Clerk
 from engine.engine import Engine
 from engine.errors import Closed, EngineError, StoreUnavailable
@@ -154,7 +154,8 @@ class Keeper:
         with self._engine.watch.redis.pubsub(ignore_subscribe_messages=True) as subscription:
             kept = self._engine.watch.redis.get_connection_kwargs().get("db", 0)
             subscription.subscribe(f"__keyevent@{kept}__:expired")
-            while not self._stop.is_set():
+            # A subscription that must leave its server begins again, because the next server needs its notifications switched on.
+            while not self._stop.is_set() and not subscription.connection.should_reconnect():
                 message = subscription.get_message(timeout=SUBSCRIPTION_WAIT_SECONDS)
                 if message and str(message["data"]).startswith(prefix):
                     self._wake.set()
@@ -179,6 +180,7 @@ def run(engine: Engine) -> None:
     """
     keeper = Keeper(engine)
     engine.meter.start()
+    failover.watch(engine)
     signal.signal(signal.SIGTERM, keeper.stop)
     signal.signal(signal.SIGINT, keeper.stop)
     while not keeper.stopping:

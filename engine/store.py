@@ -92,8 +92,12 @@ def _run(info: str | bytes) -> str:
     Its run_id changes with each start. A server that was a replica in between keeps that, but has another master_replid.
     """
     text = info.decode() if isinstance(info, bytes) else info
-    fields = dict(line.partition(":")[::2] for line in text.splitlines())
-    return f"{fields.get('run_id', '')}:{fields.get('master_replid', '')}"
+    return _run_of(dict(line.partition(":")[::2] for line in text.splitlines()))
+
+
+def _run_of(info: Mapping[str, Any]) -> str:
+    """As `_run`, from the fields of INFO. '' for a replica, so that none is ever certified."""
+    return f"{info['run_id']}:{info['master_replid']}" if info.get("role") == "master" else ""
 
 
 CANT_NOW = (
@@ -225,6 +229,15 @@ class Store:
         self.keys = keys
         self.coalescer = Coalescer(redis)
 
+    def reconnect(self) -> None:
+        """Make every connection anew before its next command, so that none stays with the server it was made to."""
+        pool = self.redis.connection_pool
+        pool.update_active_connections_for_reconnect()
+        pool.disconnect_free_connections()
+        with suppress(RedisError):
+            # The shared connection is always in use; a command makes it leave even where nothing else is asked.
+            self.coalescer.ask(("PING",))
+
     def now_ms(self) -> int:
         """The time by which scripts decide: Redis's, but never earlier than the latest that was written."""
         time, clock_ms = self._ask(("TIME",), ("HGET", self.keys.meta, "clock_ms"))
@@ -263,7 +276,7 @@ class Store:
         return Glance(
             now_ms=max(_now_ms(time, None), number(meta.get("clock_ms"))),
             meta=meta,
-            run_id=f"{info['run_id']}:{info['master_replid']}",
+            run_id=_run_of(info),
             live=live,
             first_deadline_ms=_scores(first)[0][1] if first else 0,
             skus=skus,
@@ -504,10 +517,9 @@ class Store:
             return bool(self.redis.exists(self.keys.keeper))
 
     def run_id(self) -> str:
-        """What tells the run of the server that answers from any other: see `_run`."""
+        """What tells the run of the server that answers from any other: see `_run`. '' for a replica."""
         with answering():
-            found = self.redis.info("server", "replication")
-        return f"{found['run_id']}:{found['master_replid']}"
+            return _run_of(self.redis.info("server", "replication"))
 
     def names(self) -> set[bytes]:
         """Every key of the partition as it stands; what a bad disk has made of one may be no text."""

@@ -31,6 +31,7 @@ class Wire:
         self.may_answer.set()
         self.failures = list(failures)
         self.disconnects = 0
+        self.marked = False
         self._answers: list[str] = []
 
     def send_packed_command(self, chunks: Sequence[bytes]) -> None:
@@ -56,8 +57,12 @@ class Wire:
             raise NoScriptError("NOSCRIPT")
         return answer
 
+    def should_reconnect(self) -> bool:
+        return self.marked
+
     def disconnect(self) -> None:
         self.disconnects += 1
+        self.marked = False
         self._answers.clear()
 
 
@@ -163,6 +168,17 @@ def test_a_master_that_has_become_a_replica_is_connected_to_anew() -> None:
     [refusal] = Coalescer(client).ask(("EVALSHA", "readonly"))
     assert isinstance(refusal, ReadOnlyError)
     assert client.wires[0].disconnects == 1
+
+
+def test_a_connection_that_was_marked_is_made_anew_before_the_next_command() -> None:
+    client: Any = Client()
+    coalescer = Coalescer(client)
+    coalescer.ask(("ECHO", "a"))
+    [wire] = client.wires
+    wire.marked = True
+    assert coalescer.ask(("ECHO", "b")) == ["b"]
+    assert coalescer.ask(("ECHO", "c")) == ["c"]
+    assert wire.disconnects == 1
 
 
 class Interrupted(BaseException):
