@@ -20,6 +20,7 @@ from engine.engine import Engine
 from engine.errors import StoreUnavailable
 from engine.meter import REGISTRY
 from engine.overview import Now
+from engine.totals import MOST_RESERVED
 
 log = structlog.get_logger()
 
@@ -63,7 +64,7 @@ class State(Collector):
     def collect(self) -> Iterator[Metric]:
         try:
             now = self._overview.now()
-            skus = self._overview.skus(now.units.foremost if now.units else ())
+            skus = self._overview.most_reserved(now, MOST_RESERVED)
         except Exception as error:
             if not isinstance(error, StoreUnavailable):
                 log.exception("state_unreadable")
@@ -74,7 +75,9 @@ class State(Collector):
         yield from _of_redis(now)
         yield from _of_postgres(now)
         per_sku = GaugeMetricFamily(
-            "stockade_sku_units", "Units of the 100 SKUs with the most reserved ones.", labels=["sku", "state"]
+            "stockade_sku_units",
+            "Units of the 100 SKUs with the most reserved ones; of all SKUs where there are no more.",
+            labels=["sku", "state"],
         )
         for sku in skus:
             for name in UNITS:
@@ -98,12 +101,14 @@ def _of_redis(now: Now) -> Iterable[Metric]:
     events.add_metric([], int(glance.meta.get("seq") or 0))
     yield events
     if now.units:
-        units = GaugeMetricFamily("stockade_units", "Units of all SKUs, added up again and again.", labels=["state"])
+        units = GaugeMetricFamily(
+            "stockade_units", "Units of all SKUs, as a keeper adds them up once a second.", labels=["state"]
+        )
         for name in UNITS:
             units.add_metric([name], getattr(now.units, name))
         yield units
         age_s = max(0, glance.now_ms - now.units.as_of_ms) / 1000
-        yield _gauge("stockade_units_age_seconds", "How long ago that adding up began.", age_s)
+        yield _gauge("stockade_units_age_seconds", "How long ago that was.", age_s)
 
 
 def _of_postgres(now: Now) -> Iterable[Metric]:
@@ -115,6 +120,8 @@ def _of_postgres(now: Now) -> Iterable[Metric]:
     if record.snapshot_age_ms is not None:
         yield _gauge("stockade_snapshot_age_seconds", "Age of the newest snapshot.", record.snapshot_age_ms / 1000)
         yield _gauge("stockade_snapshot_problems", "What is off with it.", record.snapshot_problems)
+    late_s = record.snapshot_lag_ms / 1000
+    yield _gauge("stockade_snapshot_lag_seconds", "How long the first event has waited that no snapshot has.", late_s)
 
 
 def _gauge(name: str, says: str, value: float) -> Metric:

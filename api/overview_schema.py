@@ -29,7 +29,7 @@ class MemorySchema(Answered):
 
 
 class TotalsSchema(Answered):
-    """`events` is the number of the ledger's last event. Units are added up again and again; `as_of` says when last."""
+    """`events` is the number of the ledger's last event. The leading keeper adds up the units once a second; `as_of` says when last."""
 
     skus = Whole(required=True)
     live_reservations = Whole(required=True)
@@ -42,12 +42,23 @@ class TotalsSchema(Answered):
 
 
 class LagSchema(Answered):
-    """How late: the hold that should have ended first, the ledger in Postgres, the newest snapshot."""
+    """How late: the hold that should have ended first, the ledger in Postgres, the newest snapshot.
+
+    `snapshot_lag_seconds` is how long the first event has waited that no snapshot has; 0 if every event is in one.
+    """
 
     expiry_seconds = fields.Float(required=True)
     ledger_events = _counted()
     ledger_seconds = _seconds()
     snapshot_age_seconds = _seconds()
+    snapshot_lag_seconds = _seconds()
+
+
+class IntervalsSchema(Answered):
+    """How often the keeper should write the ledger, and take a snapshot, as this process was configured."""
+
+    ledger_seconds = fields.Float(required=True)
+    snapshot_seconds = fields.Float(required=True)
 
 
 class CountersSchema(Answered):
@@ -75,7 +86,10 @@ class RatesSchema(Answered):
 
 
 class OverviewSchema(Answered):
-    """`gate` is `open`, or `closed: ` and why; `keeper` is who leads. `skus` are some of those in which most happens."""
+    """`gate` is `open`, or `closed: ` and why; `keeper` is the one that leads.
+
+    `skus`: at most 20, those with the most reserved units first, then those of the latest events with nothing reserved.
+    """
 
     as_of = Timestamp(attribute="as_of_ms", required=True)
     gate = Text(required=True)
@@ -86,6 +100,7 @@ class OverviewSchema(Answered):
     redis = fields.Nested(MemorySchema, required=True)
     totals = fields.Nested(TotalsSchema, required=True)
     lag = fields.Nested(LagSchema, required=True)
+    intervals = fields.Nested(IntervalsSchema, required=True)
     rates = fields.Nested(RatesSchema, required=True)
     skus = fields.List(fields.Nested(CountersSchema), required=True)
     events = fields.List(fields.Nested(EventSchema), required=True)

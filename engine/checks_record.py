@@ -27,13 +27,13 @@ class ServiceSeen:
 class RecordSeen:
     """How the record stands. `waiting` events aren't in Postgres yet, the oldest since `waited_s`.
 
-    `snapshot_age_s` is that of the newest one; where there is none, that of the first event, and None if there is no event.
+    `unsnapped_s` is how long ago the first event was that no snapshot has; None if every event is in one.
     """
 
     waiting: int
     waited_s: float
     snapshot: str
-    snapshot_age_s: float | None
+    unsnapped_s: float | None
     snapshot_problems: int
     snapshot_seconds: int
 
@@ -51,23 +51,23 @@ def look_at_record(engine: Engine, connection: Connection) -> RecordSeen:
     with answering():
         reached = ledger.position(connection, partition)
         newest = connection.execute(
-            "SELECT epoch, seq, taken_ms, cardinality(problems) FROM snapshots WHERE partition = %s "
+            "SELECT epoch, seq, cardinality(problems) FROM snapshots WHERE partition = %s "
             "ORDER BY epoch DESC, seq DESC LIMIT 1",
             [partition],
         ).fetchone()
         first = connection.execute(
-            "SELECT at_ms FROM ledger WHERE partition = %s ORDER BY epoch, seq LIMIT 1", [partition]
+            "SELECT at_ms FROM ledger WHERE partition = %s AND (epoch, seq) > (%s, %s) ORDER BY epoch, seq LIMIT 1",
+            [partition, *(newest[:2] if newest else (0, 0))],
         ).fetchone()
     waiting = store.entries(f"({reached.entry_id}" if reached.seq else "-", PAGE)
     now_ms = store.now_ms()
     oldest = (waiting[0].fields[1] or "") if waiting else ""
-    since_ms = newest[2] if newest else first[0] if first else None
     return RecordSeen(
         waiting=len(waiting),
         waited_s=(now_ms - int(oldest)) / 1000 if oldest.isdigit() else 0.0,
         snapshot=f"{newest[0]}-{newest[1]}" if newest else "",
-        snapshot_age_s=None if since_ms is None else max(0.0, (now_ms - since_ms) / 1000),
-        snapshot_problems=newest[3] if newest else 0,
+        unsnapped_s=max(0.0, (now_ms - first[0]) / 1000) if first else None,
+        snapshot_problems=newest[2] if newest else 0,
         snapshot_seconds=engine.settings.snapshot_seconds,
     )
 
@@ -93,12 +93,14 @@ def checks_of_record(seen: RecordSeen) -> Iterator[Check]:
 
 
 def _snapshot(seen: RecordSeen) -> Check:
-    if seen.snapshot_age_s is None:
-        return fine("snapshot", "none yet, as nothing has happened")
-    age = f"{seen.snapshot_age_s:.0f} s old"
+    newest = f"the newest is {seen.snapshot}" if seen.snapshot else "there is none"
     if seen.snapshot_problems:
         return to_do("snapshot", f"{seen.snapshot} has {seen.snapshot_problems} problems: run stockade verify")
-    if seen.snapshot_age_s > 2 * seen.snapshot_seconds + 60:
-        newest = f"the newest is {age}" if seen.snapshot else "there is none"
-        return to_do("snapshot", f"{newest}, one is due every {seen.snapshot_seconds} s: see the log of the keeper")
-    return fine("snapshot", f"{seen.snapshot}, {age}" if seen.snapshot else "none yet")
+    if seen.unsnapped_s is None:
+        return fine(
+            "snapshot", f"{seen.snapshot} has every event" if seen.snapshot else "none yet, as nothing has happened"
+        )
+    if seen.unsnapped_s > 2 * seen.snapshot_seconds + 60:
+        late = f"events have waited for {seen.unsnapped_s:.0f} s, one is due every {seen.snapshot_seconds} s"
+        return to_do("snapshot", f"{newest}; {late}: see the log of the keeper")
+    return fine("snapshot", seen.snapshot or "none yet")

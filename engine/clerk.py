@@ -18,6 +18,7 @@ from engine.projection import Projection
 from engine.recovery import Finding, Recovered, Recovery
 from engine.scripts import Scripts
 from engine.snapshots import Snapshots
+from engine.totals import Totals
 from engine.writer import Writer
 
 CERTIFY_SECONDS = 1.0
@@ -34,10 +35,11 @@ log = structlog.get_logger()
 
 
 class Clerk:
-    def __init__(self, engine: Engine, leads: Callable[[], bool], stop: threading.Event) -> None:
+    def __init__(self, engine: Engine, leads: Callable[[], bool], stop: threading.Event, totals: Totals) -> None:
         self._engine = engine
         self._leads = leads
         self._stop = stop
+        self._totals = totals
         settings = engine.settings
         # Whoever compares a Redis with the ledger must be able to look at one that isn't certified.
         self._store = engine.watch
@@ -81,6 +83,9 @@ class Clerk:
             except LedgerBroken as broken:
                 log.warning("ledger_broken", name=broken.name, error=str(broken))
                 return self._recover()
+            finally:
+                # Before the stream is trimmed; and also while Postgres is away, so that not too much gathers.
+                self._totals.follow()
             self._scripts.trim(reached, OVERLAP, self._engine.settings.most_unwritten_events)
             self._recovery.projection.advance(self._stop.is_set)
             self._written_seq = reached.seq
@@ -94,6 +99,7 @@ class Clerk:
             self._say("recovery_waits", str(error))
             return PAUSE_AFTER_FAILURE_SECONDS
         self._written_seq = -1
+        self._totals.begin_again()
         if isinstance(outcome, Finding):
             self._say("gate_stays_shut", outcome.why, advice="see docs/durability.md; then stockade restore")
             return PAUSE_AFTER_FORK_SECONDS

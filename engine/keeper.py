@@ -25,6 +25,7 @@ from engine.engine import Engine
 from engine.errors import Closed, EngineError, StoreUnavailable
 from engine.ids import random_id
 from engine.store import check
+from engine.totals import Totals
 from engine.values import Origin
 
 BEAT_SECONDS = 1.0
@@ -50,7 +51,8 @@ class Keeper:
         self._lease = Lock(engine.watch.redis, engine.watch.keys.keeper, timeout=LEASE_SECONDS, thread_local=False)
         self._leads_until_s = 0.0
         self._led = False
-        self._clerk = Clerk(engine, self.leads, self._stop)
+        self._totals = Totals(engine.watch)
+        self._clerk = Clerk(engine, self.leads, self._stop, self._totals)
 
     def run(self) -> None:
         """Work until `stop`: a page of due holds at a time, a beat of the heart between pages when it's time.
@@ -58,7 +60,8 @@ class Keeper:
         Holds at the head that are due but refuse to end (`stuck`) are stepped over until the next beat. A Redis that
         goes away is waited for.
         """
-        threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._clerk.run)]
+        works = (self._listen, self._clerk.run, lambda: self._totals.run(self.leads, self._stop))
+        threads = [threading.Thread(target=work, daemon=True) for work in works]
         for thread in threads:
             thread.start()
         beaten_s = 0.0

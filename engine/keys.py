@@ -22,6 +22,8 @@ All keys of a partition share one hash tag, so that a basket is one atomic scrip
 | `stk:{p0}:ledger`            | stream | one event per change, entry id `<epoch>-<seq>`                            |
 | `stk:{p0}:keeper`            | string | name of the keeper that leads; 3 s                                        |
 | `stk:{p0}:rates`             | stream | what each process did in a second, as a count by verb; for looking at     |
+| `stk:{p0}:totals`            | hash   | as_of_ms, on_hand, available, reserved, allocated of all SKUs together,   |
+|                              |        | most_reserved (stored forms); each second by the keeper; for looking at   |
 | `stk:cart:{<id>}`            | hash   | created_ms, user (once bound), sku:<sku> -> units, bought:<reservation>;  |
 |                              |        | 7 days, a guest's 1 day. Or only deleted, while the id is valid.          |
 |                              |        | Outside the partitions, because a cart never touches stock                |
@@ -79,6 +81,10 @@ class Keys:
     @cached_property
     def rates(self) -> str:
         return f"{self.prefix}rates"
+
+    @cached_property
+    def totals(self) -> str:
+        return f"{self.prefix}totals"
 
     def sku(self, sku: str) -> str:
         return f"{self.prefix}sku:{stored(sku)}"

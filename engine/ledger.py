@@ -133,13 +133,14 @@ def chained(before: bytes, payload_hash: bytes) -> bytes:
 @dataclass(frozen=True)
 class Reached:
     """How far the ledger in Postgres goes, when that event was, and the newest snapshot: when it was taken (0: there is none) and
-    what was off with it."""
+    what was off with it. `unsnapped_ms` is when the first event was that no snapshot has; 0 if every event is in one."""
 
     epoch: int
     seq: int
     at_ms: int
     snapshot_ms: int
     snapshot_problems: int
+    unsnapped_ms: int
 
 
 @dataclass(frozen=True)
@@ -192,18 +193,21 @@ class Ledger:
 
     def reached(self) -> Reached:
         query = """
-            SELECT epoch, seq,
+            SELECT at.epoch, at.seq,
                 (SELECT at_ms FROM ledger WHERE (partition, epoch, seq) = (at.partition, at.epoch, at.seq)),
-                newest.taken_ms, cardinality(newest.problems)
+                newest.taken_ms, cardinality(newest.problems),
+                (SELECT at_ms FROM ledger
+                    WHERE partition = at.partition AND (epoch, seq) > (coalesce(newest.epoch, 0), coalesce(newest.seq, 0))
+                    ORDER BY epoch, seq LIMIT 1)
             FROM ledger_position AS at LEFT JOIN LATERAL (
-                SELECT taken_ms, problems FROM snapshots WHERE partition = at.partition
+                SELECT epoch, seq, taken_ms, problems FROM snapshots WHERE partition = at.partition
                 ORDER BY epoch DESC, seq DESC LIMIT 1
             ) AS newest ON true
-            WHERE partition = %s
+            WHERE at.partition = %s
         """
         arguments = [self._partition]
         row = self._database.run(lambda connection: connection.execute(query, arguments).fetchone())
-        return Reached(row[0], row[1], *(value or 0 for value in row[2:])) if row else Reached(0, 0, 0, 0, 0)
+        return Reached(row[0], row[1], *(value or 0 for value in row[2:])) if row else Reached(0, 0, 0, 0, 0, 0)
 
     def record(self, reservation_id: str) -> dict[str, str] | None:
         """The hash of a reservation, as the projection has it."""

@@ -1,71 +1,46 @@
-"""How the service is at this moment, at a cost that doesn't grow with the number of SKUs: for the console, and for Prometheus."""
+"""The state of the service now, at a cost that doesn't grow with the number of SKUs: for the console and for Prometheus."""
 
 from __future__ import annotations
 
-import heapq
-import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import structlog
-
 from engine.config import Settings
-from engine.errors import ConfigurationError, EngineError, StoreUnavailable
+from engine.errors import ConfigurationError, StoreUnavailable
 from engine.ledger import Entry, Ledger, Reached, event_of
 from engine.meter import RATES
-from engine.store import Glance, Store
-from engine.values import Event, Selling, Sku, number
+from engine.store import COUNTERS, Glance, Store
+from engine.values import Event, Selling, Sku, Units, number
 
 LATEST_EVENTS = 20
 SHOWN_SKUS = 20
-KNOWN_SKUS = 100
-"""SKUs whose counters Prometheus gets: those with the most reserved units at the latest stocktaking."""
-
 RATE_SECONDS = 60
-
-PAGE = 1_000
-LEAST_PAUSE_SECONDS = 2.0
-REST = 4
-"""After each page the stocktaking rests this many times as long as that took, and at its end as long as the whole took: so it has
-a tenth of a thread. 100,000 SKUs are counted every 20 s or so."""
-
-FIRST_COUNT_SECONDS = 1.0
-"""How long the first one who asks waits for the sums: a small shop has them by then."""
 
 POSTGRES_AWAY_SECONDS = 5.0
 """A Postgres that gave no answer is asked again after this: the console would wait for its time-out every second."""
 
-log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Units:
-    """Units of all SKUs together, and those SKUs with the most of them reserved. Each SKU was read at a moment of its own."""
-
-    as_of_ms: int
-    on_hand: int
-    available: int
-    reserved: int
-    allocated: int
-    foremost: tuple[str, ...]
-
 
 @dataclass(frozen=True)
 class Record:
-    """How far Postgres is behind Redis. `snapshot_age_ms` is None where there is no snapshot."""
+    """How far Postgres is behind Redis, and the newest snapshot behind Postgres.
+
+    `snapshot_age_ms` is None where there is no snapshot. `snapshot_lag_ms` is how long ago the first event was that no snapshot has, 0 if
+    every event is in one: a service that is new or where nothing happens needs no new snapshot.
+    """
 
     lag_events: int
     lag_ms: int
     snapshot_age_ms: int | None
+    snapshot_lag_ms: int
     snapshot_problems: int
 
 
 @dataclass(frozen=True)
 class Now:
-    """`record` is None where Postgres can't say, `units` until the first stocktaking is done.
+    """`record` is None where Postgres can't say, `units` where no keeper has counted yet.
 
     `expiry_lag_ms`: for how long the hold that should have ended first has been due; 0 if none is.
     """
@@ -85,15 +60,14 @@ class Overview:
     def __init__(self, store: Store, ledger: Ledger, settings: Settings) -> None:
         self._store = store
         self._ledger = ledger
-        self._settings = settings
-        self._stocktaking = Stocktaking(store)
+        self.settings = settings
         self._postgres_away_until_s = 0.0
 
     def now(self) -> Now:
         """Raises: StoreUnavailable: Redis can't say."""
         glance = self._store.glance()
         meta, first_ms = glance.meta, glance.first_deadline_ms
-        default_ms = max(0, number(meta.get("default_hold_ms"))) or self._settings.default_hold_seconds * 1000
+        default_ms = max(0, number(meta.get("default_hold_ms"))) or self.settings.default_hold_seconds * 1000
         return Now(
             glance=glance,
             gate=gate(meta, glance.run_id),
@@ -101,12 +75,29 @@ class Overview:
             default_hold_seconds=default_ms // 1000,
             expiry_lag_ms=max(0, glance.now_ms - first_ms) if first_ms else 0,
             record=self._record(glance),
-            units=self._stocktaking.latest(),
+            units=glance.units,
         )
+
+    def most_reserved(self, now: Now, most: int) -> list[Sku]:
+        """SKUs as they are now: those with the most reserved units, or all if there are no more than `most`."""
+        if now.glance.skus <= most:
+            return self._store.page_of_skus("", most)[1]
+        return self.skus(now.units.most_reserved[:most] if now.units else ())
 
     def skus(self, names: Sequence[str]) -> list[Sku]:
         """The SKUs of these names that there are, as they are now."""
         return self._store.skus_named(names)
+
+    def shown(self, now: Now, events: Sequence[Event]) -> list[Sku]:
+        """SKUs for the console: those with the most reserved units first, then those of the latest events; all of a small shop."""
+        found = {sku.sku: sku for sku in self.most_reserved(now, SHOWN_SKUS)}
+        if now.glance.skus > SHOWN_SKUS:
+            active = dict.fromkeys(line.sku for event in events for line in event.lines)
+            missing = [name for name in active if name not in found][:SHOWN_SKUS]
+            found |= {sku.sku: sku for sku in self.skus(missing)}
+            # Units may have been given back since the totals were published.
+            found = {name: sku for name, sku in found.items() if sku.reserved or name in active}
+        return sorted(found.values(), key=lambda sku: -sku.reserved)[:SHOWN_SKUS]
 
     def events(self) -> list[Event]:
         """The latest events, the newest one first, as Redis has them. What somebody wrote by hand and is no event is left out."""
@@ -138,14 +129,15 @@ class Overview:
 
     def _read(self, glance: Glance, reached: Reached) -> Record:
         age_ms = max(0, glance.now_ms - reached.snapshot_ms) if reached.snapshot_ms else None
+        late_ms = max(0, glance.now_ms - reached.unsnapped_ms) if reached.unsnapped_ms else 0
         lag = max(0, glance.seq - reached.seq)
         if not lag:
-            return Record(0, 0, age_ms, reached.snapshot_problems)
+            return Record(0, 0, age_ms, late_ms, reached.snapshot_problems)
         waiting = self._store.entries(f"({reached.epoch}-{reached.seq}", 1)
         first = _event(waiting[0]) if waiting else None
         # One that nobody can read keeps all others waiting; how long is not known, but since the last one that was written.
         since_ms = first.at_ms if first else reached.at_ms
-        return Record(lag, max(0, glance.now_ms - since_ms), age_ms, reached.snapshot_problems)
+        return Record(lag, max(0, glance.now_ms - since_ms), age_ms, late_ms, reached.snapshot_problems)
 
 
 def _event(entry: Entry) -> Event | None:
@@ -153,62 +145,6 @@ def _event(entry: Entry) -> Event | None:
         return event_of(entry.row())
     except ValueError:
         return None
-
-
-class Stocktaking:
-    """Adds up all SKUs in a thread of its own, page by page, and only as long as somebody asks."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._units: Units | None = None
-        self._lock = threading.Lock()
-        self._counting: threading.Thread | None = None
-        self._next_s = 0.0
-
-    def latest(self) -> Units | None:
-        """What was found last; if that is old, another count begins. None until there is one."""
-        with self._lock:
-            if self._counting is None and time.monotonic() >= self._next_s:
-                self._counting = threading.Thread(target=self._count, name="stocktaking", daemon=True)
-                self._counting.start()
-            counting = self._counting
-        if self._units is None and counting:
-            counting.join(FIRST_COUNT_SECONDS)
-        return self._units
-
-    def _count(self) -> None:
-        began_s = time.monotonic()
-        try:
-            self._units = self._counted()
-        except EngineError as error:
-            log.debug("stocktaking_failed", error=str(error))
-        except Exception:
-            log.exception("stocktaking_failed")
-        finally:
-            took_s = time.monotonic() - began_s
-            with self._lock:
-                self._next_s = time.monotonic() + max(LEAST_PAUSE_SECONDS, took_s)
-                self._counting = None
-
-    def _counted(self) -> Units:
-        totals: Counter[str] = Counter()
-        foremost: list[tuple[int, int, str]] = []
-        now_ms, after = self._store.now_ms(), ""
-        while True:
-            began_s = time.monotonic()
-            names, page = self._store.page_of_skus(after, PAGE)
-            for sku in page:
-                totals.update(
-                    on_hand=sku.on_hand, available=sku.available, reserved=sku.reserved, allocated=sku.allocated
-                )
-            weighed = [(sku.reserved, sku.on_hand, sku.sku) for sku in page]
-            foremost = heapq.nlargest(KNOWN_SKUS, foremost + weighed)
-            if len(names) < PAGE:
-                break
-            after = names[-1]
-            time.sleep(REST * (time.monotonic() - began_s))
-        sums = {name: totals[name] for name in ("on_hand", "available", "reserved", "allocated")}
-        return Units(now_ms, **sums, foremost=tuple(name for _, _, name in foremost))
 
 
 def gate(meta: Mapping[str, str], run_id: str) -> str:
@@ -227,8 +163,6 @@ def document(overview: Overview) -> dict[str, Any]:
     """
     now = overview.now()
     events = overview.events()
-    active = [line.sku for event in events for line in event.lines]
-    names = dict.fromkeys([*active[: SHOWN_SKUS // 2], *(now.units.foremost if now.units else ()), *active])
     return {
         "as_of_ms": now.glance.now_ms,
         "gate": now.gate,
@@ -244,15 +178,15 @@ def document(overview: Overview) -> dict[str, Any]:
             "skus": now.glance.skus,
             "live_reservations": now.glance.live,
             "events": now.glance.seq,
-            **(
-                asdict(now.units)
-                if now.units
-                else dict.fromkeys(("on_hand", "available", "reserved", "allocated", "as_of_ms"))
-            ),
+            **(asdict(now.units) if now.units else dict.fromkeys((*COUNTERS, "as_of_ms"))),
         },
         "lag": _lag(now),
+        "intervals": {
+            "ledger_seconds": overview.settings.ledger_interval_ms / 1000,
+            "snapshot_seconds": overview.settings.snapshot_seconds,
+        },
         "rates": overview.rates(now.glance.now_ms),
-        "skus": overview.skus([*names][:SHOWN_SKUS]),
+        "skus": overview.shown(now, events),
         "events": events,
     }
 
@@ -265,4 +199,5 @@ def _lag(now: Now) -> dict[str, Any]:
         "ledger_events": record.lag_events if record else None,
         "ledger_seconds": record.lag_ms / 1000 if record else None,
         "snapshot_age_seconds": None if age_ms is None else age_ms / 1000,
+        "snapshot_lag_seconds": record.snapshot_lag_ms / 1000 if record else None,
     }

@@ -29,7 +29,7 @@ from engine.errors import Closed, ConfigurationError, Inconsistent, StoreUnavail
 from engine.keys import LAYOUT, Keys
 from engine.ledger import Entry, entry_of
 from engine.sku_names import shown, stored
-from engine.values import EVERY_LINE, Event, Line, Operation, Sku, number, unpacked
+from engine.values import EVERY_LINE, Event, Line, Operation, Sku, Units, number, unpacked
 
 RETRIES = 2
 """Of a call without an answer. Safe, because every script gives the same answer when it runs twice."""
@@ -38,6 +38,11 @@ RAW: dict[str, Any] = {"NEVER_DECODE": True}
 """What is written into a stream by hand may be no text."""
 
 NEVER_MS = 2**53
+
+COUNTERS = ("on_hand", "available", "reserved", "allocated")
+
+Counters = tuple[int, int, int, int]
+"""The values of `COUNTERS`."""
 
 STOCK_FIELDS = ("available", "reserved", "next_release_ms", "paused", "sale_starts_ms", "sale_ends_ms")
 
@@ -193,7 +198,10 @@ FULL = 0.99
 
 @dataclass(frozen=True)
 class Glance:
-    """Redis at one moment. `keeper` is who leads, '' if nobody does; `first_deadline_ms` 0 where no hold lives."""
+    """Redis at one moment. `keeper` is who leads, '' if nobody does; `first_deadline_ms` 0 where no hold lives.
+
+    `units` is what a leading keeper has published last: see `engine.totals`.
+    """
 
     now_ms: int
     meta: dict[str, str]
@@ -202,6 +210,7 @@ class Glance:
     first_deadline_ms: int
     skus: int
     keeper: str
+    units: Units | None
     used_memory_bytes: int
     max_memory_bytes: int
 
@@ -256,22 +265,31 @@ class Store:
         return fields
 
     def glance(self) -> Glance:
-        time, meta, live, first, skus, keeper, info = self._ask(
+        time, meta, live, first, skus, keeper, units, info = self._ask(
             ("TIME",),
             ("HGETALL", self.keys.meta),
             ("ZCARD", self.keys.deadlines),
             ("ZRANGE", self.keys.deadlines, 0, 0, "WITHSCORES"),
             ("ZCARD", self.keys.skus),
             ("GET", self.keys.keeper),
+            ("HGETALL", self.keys.totals),
             ("INFO", "server", "replication", "memory"),
         )
         try:
-            return self._glance(time, meta, live, first, skus, keeper, info)
+            return self._glance(time, meta, live, first, skus, keeper, _units(units), info)
         except (ValueError, OverflowError) as error:
             raise Inconsistent("Redis has something else where only numbers were written") from error
 
     def _glance(
-        self, time: Any, meta: dict[str, str], live: int, first: Any, skus: int, keeper: str | None, info: Any
+        self,
+        time: Any,
+        meta: dict[str, str],
+        live: int,
+        first: Any,
+        skus: int,
+        keeper: str | None,
+        units: Units | None,
+        info: Any,
     ) -> Glance:
         return Glance(
             now_ms=max(_now_ms(time, None), number(meta.get("clock_ms"))),
@@ -281,6 +299,7 @@ class Store:
             first_deadline_ms=_scores(first)[0][1] if first else 0,
             skus=skus,
             keeper=keeper or "",
+            units=units,
             used_memory_bytes=info["used_memory"],
             max_memory_bytes=info.get("maxmemory", 0),
         )
@@ -295,6 +314,34 @@ class Store:
         with answering():
             entries = self.redis.execute_command("XRANGE", self.keys.rates, from_ms, "+", **RAW)
         return [(int(entry_id.partition(b"-")[0]), _counts(told)) for entry_id, told in entries]
+
+    def publish_units(self, units: Units) -> None:
+        """Let every process read the totals with its `glance`."""
+        sums = (value for name in COUNTERS for value in (name, getattr(units, name)))
+        names = " ".join(map(stored, units.most_reserved))
+        self._ask(("HSET", self.keys.totals, "as_of_ms", units.as_of_ms, *sums, "most_reserved", names))
+
+    def changes(self, after: tuple[int, int], limit: int) -> list[Change]:
+        """What the events after one of the stream, (epoch, seq), were about."""
+        epoch, seq = after
+        with answering():
+            raw = self.redis.execute_command("XRANGE", self.keys.ledger, f"({epoch}-{seq}", "+", "COUNT", limit, **RAW)
+        return [_change(entry_id, fields) for entry_id, fields in raw]
+
+    def last_event(self) -> tuple[int, int]:
+        """Epoch and seq of the stream's last event; (0, 0) if there is none."""
+        epoch, _, seq = (self.head()[1] or "0-0").partition("-")
+        return int(epoch), int(seq)
+
+    def sku_names(self, after: str, limit: int) -> list[str]:
+        """At most `limit` names of SKUs, after the one named."""
+        least = f"({stored(after)}" if after else "-"
+        [found] = self._ask(("ZRANGE", self.keys.skus, least, "+", "BYLEX", "LIMIT", 0, limit))
+        return [shown(name) for name in found]
+
+    def counters(self, skus: Sequence[str]) -> list[Counters | None]:
+        """None for a SKU that isn't there, or whose counters can't be read."""
+        return [_counters(row) for row in self._ask(*[("HMGET", self.keys.sku(sku), *COUNTERS) for sku in skus])]
 
     def head(self) -> tuple[dict[str, str], str]:
         """Meta and, at the same moment, the id of the stream's last event, '' if there is none."""
@@ -345,10 +392,8 @@ class Store:
         return names, _whole(names, fields)
 
     def _page_of_skus(self, after: str, limit: int) -> tuple[list[str], list[dict[str, str]]]:
+        names = self.sku_names(after, limit)
         with answering():
-            least = f"({stored(after)}" if after else "-"
-            found = self.redis.zrange(self.keys.skus, least, "+", bylex=True, offset=0, num=limit)
-            names = [shown(name) for name in found]
             pipe = self.redis.pipeline(transaction=False)
             for name in names:
                 pipe.hgetall(self.keys.sku(name))
@@ -578,6 +623,40 @@ class Store:
                 event_from(entry_id, fields)
                 for entry_id, fields in self.redis.xrange(self.keys.ledger, least, "+", limit)
             ]
+
+
+@dataclass(frozen=True)
+class Change:
+    """An event of the stream, as far as it says which SKUs it may have changed."""
+
+    epoch: int
+    seq: int
+    op: str
+    skus: tuple[str, ...]
+
+
+def _change(entry_id: bytes, fields: Mapping[bytes, bytes]) -> Change:
+    epoch, _, seq = entry_id.partition(b"-")
+    lines = fields.get(b"lines", b"").decode(errors="backslashreplace")
+    skus = tuple(shown(word.rpartition("=")[0]) for word in lines.split())
+    return Change(int(epoch), int(seq), fields.get(b"op", b"").decode(errors="backslashreplace"), skus)
+
+
+def _counters(row: Sequence[str | None]) -> Counters | None:
+    try:
+        on_hand, available, reserved, allocated = (int(text or "") for text in row)
+    except ValueError:
+        return None
+    return on_hand, available, reserved, allocated
+
+
+def _units(fields: Mapping[str, str]) -> Units | None:
+    try:
+        as_of_ms, on_hand, available, reserved, allocated = (int(fields[name]) for name in ("as_of_ms", *COUNTERS))
+    except (KeyError, ValueError):
+        return None
+    most = tuple(map(shown, fields.get("most_reserved", "").split()))
+    return Units(as_of_ms, on_hand, available, reserved, allocated, most)
 
 
 def _skus(text: str) -> list[str]:

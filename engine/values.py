@@ -49,6 +49,18 @@ def number(text: str | None) -> int:
 
 
 @dataclass(frozen=True)
+class Units:
+    """Units of all SKUs together, as they were at `as_of_ms` or later, and the SKUs with the most reserved ones, the most first."""
+
+    as_of_ms: int
+    on_hand: int
+    available: int
+    reserved: int
+    allocated: int
+    most_reserved: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Origin:
     """Who asks, and in which request. `actor` acts for `user`; for buyers both are the same."""
 

@@ -65,4 +65,6 @@ def glance(store: Store) -> Glance:
         deadlines = store.redis.zrange(store.keys.deadlines, 0, -1, withscores=True)
         skus, keeper = store.redis.zcard(store.keys.skus), store.redis.get(store.keys.keeper)
     first_ms = int(deadlines[0][1]) if deadlines else 0
-    return Glance(store.now_ms(), store.meta(), "none", len(deadlines), first_ms, skus, keeper or "", 1_000_000, 0)
+    return Glance(
+        store.now_ms(), store.meta(), "none", len(deadlines), first_ms, skus, keeper or "", None, 1_000_000, 0
+    )

@@ -5,7 +5,11 @@ import { count, duration } from "./words.js";
 
 const PARTS = ["available", "reserved", "allocated"];
 
-export function showTotals({ totals, default_hold_seconds: hold }) {
+/** The leading keeper counts once a second; older totals have their age beside them. */
+const LATE_SECONDS = 5;
+
+export function showTotals({ totals, default_hold_seconds: hold, as_of: asOf }) {
+  const age = totals.as_of === null ? 0 : (Date.parse(asOf) - Date.parse(totals.as_of)) / 1000;
   facts(byId("totals"), [
     ["SKUs", count(totals.skus)],
     ["live reservations", count(totals.live_reservations)],
@@ -13,18 +17,27 @@ export function showTotals({ totals, default_hold_seconds: hold }) {
     ["available", count(totals.available)],
     ["reserved", count(totals.reserved)],
     ["allocated", count(totals.allocated)],
+    ["units counted", age >= LATE_SECONDS ? `${duration(Math.floor(age))} ago` : ""],
     ["events", count(totals.events)],
     ["default hold", duration(hold)],
   ]);
 }
 
+/** By name, so that rows stay where they are; in a large shop those with reserved units under a heading of their own. */
 export function showStock({ skus, totals }, lookUp) {
-  // In the order of their names, so that rows stay where they are.
   const rows = [...skus].sort((one, other) => (one.sku < other.sku ? -1 : 1));
-  const some = `Of ${count(totals.skus)} SKUs those with the most reserved, and the latest active.`;
-  say(byId("stock-note"), rows.length < totals.skus ? some : rows.length ? "" : "There are no SKUs yet.");
-  keep(byId("stock"), rows, ({ sku }) => sku, (row) => makeRow(row, lookUp), updateRow);
+  const isPart = rows.length < totals.skus;
+  say(byId("stock-note"), isPart ? `${count(rows.length)} of ${count(totals.skus)} SKUs.` : rows.length ? "" : "There are no SKUs yet.");
+  const busy = rows.filter(({ reserved }) => reserved > 0);
+  const quiet = rows.filter(({ reserved }) => reserved === 0);
+  const shown = isPart ? [...group("Most reserved", busy), ...group("Latest events, nothing reserved", quiet)] : rows;
+  keep(byId("stock"), shown, keyOf, (row) => makeRow(row, lookUp), updateRow);
 }
+
+const group = (heading, rows) => (rows.length ? [{ heading }, ...rows] : []);
+
+/** No SKU has a space at its end. */
+const keyOf = ({ sku, heading }) => sku ?? `${heading} `;
 
 /** A bar whose whole is on_hand. The numbers stand beside it, so it says nothing by itself. */
 function makeBar() {
@@ -43,7 +56,11 @@ function updateBar(bar, sku) {
   });
 }
 
-function makeRow({ sku }, lookUp) {
+function makeRow({ sku, heading }, lookUp) {
+  if (heading) {
+    const cell = element("th", { scope: "rowgroup", role: "rowheader", colspan: PARTS.length + 3 }, heading);
+    return element("tr", { role: "row", class: "heading" }, cell);
+  }
   const name = element("button", { type: "button", class: "plain", title: `Look up ${sku}` }, sku);
   name.addEventListener("click", () => lookUp(sku));
   const numbers = [...PARTS, "on_hand"].map((part) =>
@@ -59,6 +76,7 @@ function makeRow({ sku }, lookUp) {
 }
 
 function updateRow(row, sku) {
+  if (sku.heading) return;
   say(row.querySelector(".paused"), sku.paused ? " paused" : "");
   updateBar(row.querySelector(".bar"), sku);
   for (const cell of row.querySelectorAll("[data-part]")) say(cell, count(sku[cell.dataset.part]));

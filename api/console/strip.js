@@ -9,7 +9,7 @@ export const WRONG = "wrong";
 
 const NAMES = { [FINE]: "fine", [LOOK]: "look", [WRONG]: "wrong" };
 
-/** From where on it is to be looked at, and from where on it is wrong. */
+/** The values from which a reading is "look at it" and "wrong". */
 export const LIMITS = {
   memoryShare: [0.7, 0.9],
   expirySeconds: [0.5, 5],
@@ -18,13 +18,18 @@ export const LIMITS = {
   snapshotSeconds: [900, 3600],
 };
 
+/** The same for what the keeper does at intervals: a service with long ones isn't late before some of them have passed. */
+export const INTERVALS = [3, 12];
+
 const judged = (number, [look, wrong]) => (number >= wrong ? WRONG : number >= look ? LOOK : FINE);
+const judgedLag = (seconds, limits, interval) =>
+  judged(seconds, limits.map((limit, index) => Math.max(limit, INTERVALS[index] * interval)));
 const ORDER = [FINE, LOOK, WRONG];
 const worse = (one, other) => ORDER[Math.max(ORDER.indexOf(one), ORDER.indexOf(other))];
 
-/** One reading a part: name, value, level, and what it means where it isn't in order. */
+/** One reading for each part: name, value, level, and what it means if the level isn't "in order". */
 export function readings(overview) {
-  const { gate, keeper, redis, postgres, lag, selling } = overview;
+  const { gate, keeper, redis, postgres, lag, selling, intervals } = overview;
   return [
     gateReading(gate),
     keeper === null
@@ -36,8 +41,8 @@ export function readings(overview) {
       : reading("Postgres", postgres, WRONG, "Payments are refused until it answers."),
     memoryReading(redis),
     expiryReading(lag.expiry_seconds),
-    ledgerReading(lag),
-    snapshotReading(lag.snapshot_age_seconds, postgres),
+    ledgerReading(lag, intervals),
+    snapshotReading(lag, intervals),
   ];
 }
 
@@ -60,19 +65,18 @@ function expiryReading(seconds) {
   return reading("Expiry lag", duration(seconds), judged(seconds, LIMITS.expirySeconds), "Holds end too late.");
 }
 
-function ledgerReading({ ledger_events: events, ledger_seconds: seconds }) {
+function ledgerReading({ ledger_events: events, ledger_seconds: seconds }, { ledger_seconds: interval }) {
   if (events === null || seconds === null) return reading("Ledger lag", "unknown", LOOK, "Postgres can't say.");
-  const level = worse(judged(seconds, LIMITS.ledgerSeconds), judged(events, LIMITS.ledgerEvents));
+  const level = worse(judgedLag(seconds, LIMITS.ledgerSeconds, interval), judged(events, LIMITS.ledgerEvents));
   return reading("Ledger lag", `${counted(events, "event")}, ${duration(seconds)}`, level, "Postgres is behind Redis.");
 }
 
-function snapshotReading(seconds, postgres) {
-  if (seconds !== null) {
-    const level = judged(seconds, LIMITS.snapshotSeconds);
-    return reading("Snapshot", `${duration(seconds)} old`, level, "No newer one was kept.");
-  }
-  if (postgres === "ok") return reading("Snapshot", "none yet", LOOK, "The keeper makes one by itself.");
-  return reading("Snapshot", "unknown", LOOK, "Postgres can't say.");
+/** Judged by events that wait for a snapshot, not by its age: where nothing happens, no new one is needed. */
+function snapshotReading({ snapshot_age_seconds: age, snapshot_lag_seconds: lag }, { snapshot_seconds: interval }) {
+  if (lag === null) return reading("Snapshot", "unknown", LOOK, "Postgres can't say.");
+  const value = age === null ? "none yet" : `${duration(age)} old`;
+  const level = judgedLag(lag, LIMITS.snapshotSeconds, interval);
+  return reading("Snapshot", value, level, `Events have waited for one for ${duration(lag)}.`);
 }
 
 const levels = new Map();

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
@@ -189,7 +189,7 @@ def test_bars_lines_and_totals_are_what_the_overview_says(console: Page) -> None
     shown = console.run("""({
       asOf: document.querySelector("#panel").dataset.asOf,
       totals: document.querySelector("#totals").innerText,
-      stock: [...document.querySelectorAll("#stock tr")].map((row) => ({
+      stock: [...document.querySelectorAll("#stock tr:not(.heading)")].map((row) => ({
         sku: row.dataset.key,
         numbers: Object.fromEntries([...row.querySelectorAll("[data-part]")]
           .map((cell) => [cell.dataset.part, Number(cell.textContent.replaceAll(",", ""))])),
@@ -228,6 +228,49 @@ def test_each_part_of_the_state_is_told_in_words(console: Page) -> None:
     assert found["Postgres"] == ("answers", "in order")
 
 
+def test_everything_is_in_order_on_a_healthy_new_service_where_nothing_happens(
+    chromium: Browser, start: Callable[..., Service]
+) -> None:
+    service = start(STOCKADE_SNAPSHOT_SECONDS="86400")
+    with chromium.page() as page:
+        page.open(f"http://{service.host}:{service.port}/console")
+        give_token(page, service.token("olga", "ops"))
+        page.wait(PANEL_SHOWN)
+        for sku in ("new-1", "new-2"):
+            service.call("PUT", f"/v1/skus/{sku}", {"on_hand": 3}, token=service.token("olga", "ops"))
+        page.wait("document.querySelector('#totals').innerText.includes('on_hand\\n6')")
+        levels = page.run("[...document.querySelectorAll('#strip li')].map((tile) => [tile.innerText, tile.className])")
+        assert [tile for tile in levels if tile[1] != "fine"] == []
+        assert len(levels) == 8
+        assert page.run("document.title") == "Stockade console"
+
+
+def test_a_large_shop_shows_first_what_is_reserved_and_never_a_sku_with_nothing_reserved_among_that(
+    chromium: Browser, start: Callable[..., Service]
+) -> None:
+    service = start()
+    ops, ann = service.token("olga", "ops"), service.token("ann", "customer")
+    for number in range(30):
+        service.call("PUT", f"/v1/skus/many-{number:02}", {"on_hand": 9}, token=ops)
+    for number in (3, 17):
+        line = {"sku": f"many-{number:02}", "quantity": 1}
+        assert service.call("POST", "/v1/reservations", {"lines": [line]}, token=ann).status == 201
+    # Later events, of SKUs with nothing reserved.
+    for number in range(20, 30):
+        service.call("PUT", f"/v1/skus/many-{number:02}", {"on_hand": 8}, token=ops)
+    with chromium.page() as page:
+        page.open(f"http://{service.host}:{service.port}/console")
+        give_token(page, ops)
+        page.wait(PANEL_SHOWN)
+        page.wait("document.querySelector('#totals').innerText.includes('reserved\\n2')")
+        rows = page.run("[...document.querySelectorAll('#stock tr')].map((row) => row.querySelector('th').innerText)")
+        assert rows[:4] == ["Most reserved", "many-03", "many-17", "Latest events, nothing reserved"]
+        assert rows[4:] == sorted(rows[4:])
+        assert {f"many-{number}" for number in range(20, 30)} <= {*rows[4:]}
+        assert page.text("#stock-note").endswith("of 30 SKUs.")
+        assert page.complaints() == []
+
+
 def test_what_is_not_in_order_is_judged(page: Page) -> None:
     fine = {
         "gate": "open",
@@ -235,7 +278,14 @@ def test_what_is_not_in_order_is_judged(page: Page) -> None:
         "postgres": "ok",
         "selling": {"paused": False, "reason": ""},
         "redis": {"used_memory_bytes": 1, "max_memory_bytes": 0},
-        "lag": {"expiry_seconds": 0, "ledger_events": 0, "ledger_seconds": 0, "snapshot_age_seconds": 9},
+        "lag": {
+            "expiry_seconds": 0,
+            "ledger_events": 0,
+            "ledger_seconds": 0,
+            "snapshot_age_seconds": 9,
+            "snapshot_lag_seconds": 0,
+        },
+        "intervals": {"ledger_seconds": 0.05, "snapshot_seconds": 300},
     }
     wanted: list[tuple[dict[str, Any], str, str, str]] = [
         ({"gate": "closed: the ledger: it is ahead"}, "Gate", "wrong", "the ledger: it is ahead"),
@@ -257,9 +307,25 @@ def test_what_is_not_in_order_is_judged(page: Page) -> None:
         ({"lag": {"ledger_events": 20000}}, "Ledger lag", "look at it", "20,000 events"),
         ({"lag": {"ledger_events": 9, "ledger_seconds": 75.5}}, "Ledger lag", "wrong", "9 events, 75 s"),
         ({"lag": {"ledger_events": None, "ledger_seconds": None}}, "Ledger lag", "look at it", "unknown"),
-        ({"lag": {"snapshot_age_seconds": 900}}, "Snapshot", "look at it", "15 min old"),
-        ({"lag": {"snapshot_age_seconds": 90000}}, "Snapshot", "wrong", "25 h 0 min old"),
-        ({"lag": {"snapshot_age_seconds": None}}, "Snapshot", "look at it", "none yet"),
+        ({"lag": {"snapshot_lag_seconds": 900}}, "Snapshot", "look at it", "Events have waited for one for 15 min."),
+        ({"lag": {"snapshot_lag_seconds": 90000}}, "Snapshot", "wrong", "Events have waited for one for 25 h 0 min."),
+        ({"lag": {"snapshot_lag_seconds": None}}, "Snapshot", "look at it", "unknown"),
+        # Of a new service, of one where nothing has happened for a day, and of one that was told to be slower.
+        ({"lag": {"snapshot_age_seconds": None}}, "Snapshot", "in order", "none yet"),
+        ({"lag": {"snapshot_age_seconds": None, "snapshot_lag_seconds": 299}}, "Snapshot", "in order", "none yet"),
+        ({"lag": {"snapshot_age_seconds": 90000}}, "Snapshot", "in order", "25 h 0 min old"),
+        (
+            {"lag": {"snapshot_lag_seconds": 5000}, "intervals": {"ledger_seconds": 0.05, "snapshot_seconds": 3600}},
+            "Snapshot",
+            "in order",
+            "9 s old",
+        ),
+        (
+            {"lag": {"ledger_seconds": 9}, "intervals": {"ledger_seconds": 10, "snapshot_seconds": 300}},
+            "Ledger lag",
+            "in order",
+            "0 events, 9 s",
+        ),
     ]
     cases = [fine | change | {"lag": fine["lag"] | change.get("lag", {})} for change, *_ in wanted]
     judged = page.run(f"import('/console/strip.js').then(({{readings}}) => {json.dumps(cases)}.map(readings))")

@@ -139,12 +139,12 @@ def assert_written(shop: Shop) -> None:
 
 
 def essence(redis: Any) -> dict[str, Any]:
-    """Every key that comes out of the ledger: not meta, the stream, carts; answers and SKUs without next_release_ms."""
+    """Every key that comes out of the ledger: not meta, the stream, totals, carts; answers and SKUs without next_release_ms."""
     found = books.dump(redis)
     kept: dict[str, Any] = {}
     for key, (value, mortal) in found.items():
         name = key.partition(":")[2].partition(":")[2]
-        if name in ("meta", "ledger", "keeper") or key.startswith("stk:cart:"):
+        if name in ("meta", "ledger", "keeper", "totals") or key.startswith("stk:cart:"):
             continue
         if name.startswith("sku:"):
             value = {field: text for field, text in value.items() if field != "next_release_ms"}

@@ -25,6 +25,7 @@ from engine.overview import document
 from engine.recovery import Recovered, Recovery
 from engine.scripts import sources
 from engine.store import Store, check, client
+from engine.totals import Totals
 from engine.values import Operation
 from tests import books, servers
 from tests.books import lines
@@ -58,6 +59,7 @@ KINDS = {
     "deadlines": "stk:{p0}:deadlines",
     "keeper": "stk:{p0}:keeper",
     "rates": "stk:{p0}:rates",
+    "totals": "stk:{p0}:totals",
     "sku": "stk:{p0}:sku:*",
     "buyers": "stk:{p0}:buyers:*",
     "reservation": "stk:{p0}:rsv:*",
@@ -80,7 +82,7 @@ RESTORED = {
 WITHOUT_A_SCRIPT = {
     API: {("SET", "operation"), ("XADD", "rates"), ("PEXPIRE", "cart")}
     | {("ZADD", "guest_carts"), ("ZREM", "guest_carts"), ("PEXPIRE", "guest_carts")},
-    KEEPER_USER: {("SET", "keeper"), ("PEXPIRE", "keeper"), ("XADD", "rates")},
+    KEEPER_USER: {("SET", "keeper"), ("PEXPIRE", "keeper"), ("XADD", "rates"), ("HSET", "totals")},
     ONCALL: set[tuple[str, str]](),
 }
 """Writes of the engine itself. The keeper's lease is taken and renewed with redis-py's Lock."""
@@ -278,7 +280,8 @@ def test_the_api_can_do_all_of_its_work_and_nothing_is_refused_to_it(empty: Guar
     engine.watch.publish_rates({"reserve": 1})
     shown = document(engine.overview)
     assert (shown["gate"], shown["postgres"]) == ("open", "ok")
-    assert wait_until(lambda: document(engine.overview)["totals"]["on_hand"])
+    Totals(keeper.engine.watch).publish()
+    assert document(engine.overview)["totals"]["on_hand"]
     assert empty.refused() == []
     books.assert_right(engine)
     shop.close()
@@ -305,6 +308,7 @@ def test_a_keeper_can_do_all_of_its_work_and_nothing_is_refused_to_it(empty: Gua
         wait_until(lambda: shop.query("SELECT 1 FROM snapshots"))
         wait_until(lambda: empty.admin.pubsub_numsub("__keyevent@0__:expired")[0][1] == 1)
         wait_until(lambda: api.store.meta().get("full_seq"))
+        wait_until(lambda: (units := api.overview.now().units) and units.on_hand == 100)
         assert api.audit.catch_up() == ""
         empty.admin.flushall()
         wait_until(lambda: _open_with(watched, kept))

@@ -17,6 +17,7 @@ from api.metrics import State
 from engine.engine import Engine
 from engine.meter import REGISTRY
 from engine.overview import Record
+from engine.totals import Totals
 from tests.command.service import ROOT
 
 DEPLOY = ROOT / "docs" / "deploy"
@@ -68,7 +69,8 @@ def test_alerts_and_dashboard_name_metrics_that_there_are(
     recorded_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create_app(recorded_engine)
-    monkeypatch.setattr(recorded_engine.overview, "_read", lambda glance, reached: Record(0, 0, 0, 0))
+    monkeypatch.setattr(recorded_engine.overview, "_read", lambda glance, reached: Record(0, 0, 0, 0, 0))
+    Totals(recorded_engine.watch).publish()
     families = [*REGISTRY.collect(), *State(recorded_engine).collect()]
     there = {family.name for family in families}
     suffix = re.compile(r"_(total|bucket|count|sum)$")

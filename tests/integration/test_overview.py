@@ -4,8 +4,9 @@ import pytest
 
 from engine.engine import Engine
 from engine.errors import Inconsistent, StoreUnavailable
-from engine.overview import KNOWN_SKUS, SHOWN_SKUS, Stocktaking, document
+from engine.overview import SHOWN_SKUS, document
 from engine.recovery import Recovery
+from engine.totals import MOST_RESERVED, Totals
 from engine.values import Line, Operation, Origin
 from tests.integration.shops import Shop
 from tests.waiting import wait_until
@@ -24,7 +25,7 @@ def test_an_overview_is_what_redis_and_postgres_say(recorded_engine: Engine) -> 
     engine.reservations.reserve(ANN, [Line("tee", 2)], 60)
     engine.audit.catch_up()
     engine.stock.set_selling(True, "price error", Origin("ops"))
-    wait_until(lambda: (units := engine.overview.now().units) and units.reserved == 2)
+    Totals(engine.watch).publish()
     seen = document(engine.overview)
     assert seen["gate"] == "open"
     assert seen["keeper"] is None
@@ -32,7 +33,7 @@ def test_an_overview_is_what_redis_and_postgres_say(recorded_engine: Engine) -> 
     assert (seen["selling"].paused, seen["selling"].reason) == (True, "price error")
     totals = {name: seen["totals"][name] for name in ("skus", "live_reservations", "events", "on_hand", "available")}
     assert totals == {"skus": 2, "live_reservations": 1, "events": 4, "on_hand": 12, "available": 10}
-    assert {sku.sku: sku.reserved for sku in seen["skus"]} == {"tee": 2, "mug": 0}
+    assert [(sku.sku, sku.reserved) for sku in seen["skus"]] == [("tee", 2), ("mug", 0)]
     assert [event.op for event in seen["events"]] == ["pause", "reserve", "recount", "recount"]
     assert seen["redis"]["used_memory_bytes"] > 500_000
 
@@ -43,6 +44,7 @@ def test_the_ledgers_lag_is_how_many_events_wait_and_how_old_the_first_is(record
     engine.audit.catch_up()
     lag = document(engine.overview)["lag"]
     assert (lag["ledger_events"], lag["ledger_seconds"], lag["snapshot_age_seconds"]) == (0, 0.0, None)
+    assert document(engine.overview)["intervals"] == {"ledger_seconds": 0.05, "snapshot_seconds": 300}
     put(engine, "tee", 6)
     put(engine, "tee", 7)
     first = document(engine.overview)["lag"]
@@ -71,7 +73,7 @@ def test_without_postgres_the_overview_says_so_and_asks_it_rarely(shop: Shop, mo
     for _ in range(3):
         seen = document(overview)
         assert seen["postgres"] == "unavailable"
-        assert {seen["lag"][name] for name in ("ledger_events", "ledger_seconds", "snapshot_age_seconds")} == {None}
+        assert {seen["lag"][name] for name in seen["lag"].keys() - {"expiry_seconds"}} == {None}
     assert len(asked) == 1
 
 
@@ -113,23 +115,62 @@ def test_an_event_written_by_hand_is_left_out(recorded_engine: Engine) -> None:
     assert [event.op for event in recorded_engine.overview.events()] == ["recount"]
 
 
-def test_as_many_skus_as_there_may_be_cost_a_look_no_more(engine: Engine) -> None:
+def test_the_snapshots_lag_is_how_long_the_first_event_has_waited_that_none_has(shop: Shop) -> None:
+    def lag() -> tuple[float | None, float]:
+        found = document(shop.engine.overview)["lag"]
+        return found["snapshot_age_seconds"], found["snapshot_lag_seconds"]
+
+    shop.stock()
+    shop.writer.drain()
+    wait_until(lambda: lag()[1] > 0)
+    assert lag()[0] is None
+    shop.snapshots.take()
+    # Nothing happens: it gets older, and lacks nothing.
+    wait_until(lambda: (lag()[0] or 0) > 0)
+    assert lag()[1] == 0
+    shop.hold()
+    shop.writer.drain()
+    wait_until(lambda: lag()[1] > 0)
+
+
+def fill(engine: Engine, names: list[str]) -> None:
+    """SKUs by hand, past the ledger: the last one has the most reserved units."""
     pipe = engine.store.redis.pipeline(transaction=False)
-    names = [f"sku-{number:05}" for number in range(2_500)]
     for number, name in enumerate(names):
         counters = {"available": 10, "reserved": number, "allocated": 1, "on_hand": number + 11}
         pipe.hset(engine.store.keys.sku(name), mapping=counters)
         pipe.zadd(engine.store.keys.skus, {name: 0})
     pipe.execute()
-    stocktaking = Stocktaking(engine.watch)
-    units = wait_until(stocktaking.latest)
-    assert (units.available, units.allocated) == (25_000, 2_500)
-    assert units.reserved == sum(range(2_500))
-    assert units.foremost == tuple(reversed(names[-KNOWN_SKUS:]))
-    wait_until(lambda: engine.overview.now().units)
+
+
+def test_as_many_skus_as_there_may_be_cost_a_look_no_more(engine: Engine) -> None:
+    names = [f"sku-{number:05}" for number in range(2_500)]
+    fill(engine, names)
+    units = Totals(engine.watch).publish()
+    assert (units.available, units.allocated, units.reserved) == (25_000, 2_500, sum(range(2_500)))
+    assert units.most_reserved == tuple(reversed(names[-MOST_RESERVED:]))
+    assert engine.overview.now().units == units
     commands = engine.store.redis.info("stats")["total_commands_processed"]
-    assert len(document(engine.overview)["skus"]) == SHOWN_SKUS
+    assert [sku.sku for sku in document(engine.overview)["skus"]] == [*reversed(names[-SHOWN_SKUS:])]
     assert engine.store.redis.info("stats")["total_commands_processed"] - commands < 50
+
+
+def test_the_most_reserved_skus_have_reserved_units_and_the_rest_are_those_of_the_latest_events(engine: Engine) -> None:
+    fill(engine, ["zero", *(f"more-{number}" for number in range(5))])
+    for number in range(30):
+        put(engine, f"quiet-{number:02}", 5)
+    Totals(engine.watch).publish()
+    shown = document(engine.overview)["skus"]
+    assert [sku.sku for sku in shown[:5]] == [f"more-{number}" for number in (4, 3, 2, 1, 0)]
+    assert len(shown) == SHOWN_SKUS
+    assert {sku.reserved for sku in shown[5:]} == {0}
+    assert {sku.sku for sku in shown[5:]} <= {f"quiet-{number:02}" for number in range(10, 30)}
+    # What has just been reserved is first, though no total has it yet; what was just given back isn't there any more.
+    engine.reservations.reserve(ANN, [Line("quiet-00", 5)], 60)
+    engine.store.redis.hset(engine.store.keys.sku("more-4"), mapping={"available": 15, "reserved": 0})
+    shown = document(engine.overview)["skus"]
+    assert [sku.sku for sku in shown[:2]] == ["quiet-00", "more-3"]
+    assert "more-4" not in {sku.sku for sku in shown}
 
 
 def test_garbage_that_somebody_wrote_by_hand_takes_nothing_else_down(recorded_engine: Engine) -> None:
@@ -139,6 +180,9 @@ def test_garbage_that_somebody_wrote_by_hand_takes_nothing_else_down(recorded_en
     store.redis.hset(store.keys.sku("mug"), "on_hand", "zzz")
     store.redis.hset(store.keys.meta, mapping={"default_hold_ms": "banana", "seq": "banana"})
     store.redis.xadd(store.keys.rates, {"reserve": "abc", "expire": -5})
+    assert Totals(recorded_engine.watch).publish().on_hand == 5
+    store.redis.hset(store.keys.totals, "reserved", "zzz")
+    assert recorded_engine.overview.now().units is None
     seen = document(recorded_engine.overview)
     assert {sku.sku for sku in seen["skus"]} == {"tee"}
     assert seen["default_hold_seconds"] == recorded_engine.settings.default_hold_seconds

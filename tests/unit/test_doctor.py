@@ -84,7 +84,7 @@ POSTGRES = PostgresSeen(
 )
 SERVICE = ServiceSeen(gate="open", keeper="host:1:abc")
 RECORD = RecordSeen(
-    waiting=3, waited_s=0.1, snapshot="1-7", snapshot_age_s=60.0, snapshot_problems=0, snapshot_seconds=300
+    waiting=3, waited_s=0.1, snapshot="1-7", unsnapped_s=60.0, snapshot_problems=0, snapshot_seconds=300
 )
 JUDGES: dict[type, Callable[[Any], Iterator[Check]]] = {
     MachineSeen: checks_machine.checks,
@@ -189,8 +189,8 @@ ADVICE = [
     Row(replace(SERVICE, keeper=""), "keeper", "none leads: start stockade keeper"),
     Row(replace(RECORD, waiting=9, waited_s=8.0), "ledger", "9 events wait for Postgres, the oldest for 8 s"),
     Row(replace(RECORD, snapshot_problems=2), "snapshot", "1-7 has 2 problems: run stockade verify"),
-    Row(replace(RECORD, snapshot_age_s=700.0), "snapshot", "the newest is 700 s old, one is due every 300 s"),
-    Row(replace(RECORD, snapshot="", snapshot_age_s=700.0), "snapshot", "there is none, one is due every 300 s"),
+    Row(replace(RECORD, unsnapped_s=700.0), "snapshot", "the newest is 1-7; events have waited for 700 s, one is due"),
+    Row(replace(RECORD, snapshot="", unsnapped_s=700.0), "snapshot", "there is none; events have waited for 700 s"),
 ]
 NO_ALARM = [
     replace(REDIS, user="default", password=False, private=True, may=("FLUSHALL",)),
@@ -203,8 +203,9 @@ NO_ALARM = [
     asked(synchronous_commit="remote_apply"),
     machine(most_files=None, free_disk=None, secrets_mode=None),
     replace(configured(jwt_secret="", jwks_file="keys"), id_secret_given=True, jwks=2),
-    replace(RECORD, snapshot="", snapshot_age_s=None),
-    replace(RECORD, snapshot="", snapshot_age_s=10.0, waiting=0, waited_s=0.0),
+    replace(RECORD, unsnapped_s=None),
+    replace(RECORD, snapshot="", unsnapped_s=None),
+    replace(RECORD, snapshot="", unsnapped_s=10.0, waiting=0, waited_s=0.0),
 ]
 
 
