@@ -1,6 +1,6 @@
-"""The page that Prometheus reads: what all processes of this host have counted, and how the service is now.
+"""The page for Prometheus: counters of all processes of this host, and the state of the service.
 
-Counts are of this host: add them up over hosts. The state is the same whichever host is asked: take its maximum.
+Counters are per host: sum them over hosts. Every host reports the same state: take its maximum.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ UNITS = ("available", "reserved", "allocated")
 
 
 def page(engine: Engine) -> bytes:
-    """Counts and state. Waits for Redis and Postgres as long as they may take."""
+    """Counters and state. Waits for Redis and Postgres, at most for their time-outs."""
     state = CollectorRegistry()
     state.register(State(engine))
     return counts(engine) + generate_latest(state)
 
 
 def counts(engine: Engine) -> bytes:
-    """What the processes of this host have counted. Waits for nobody."""
+    """Counters of the processes of this host. Asks neither Redis nor Postgres."""
     engine.meter.catch_up()
     directory = os.environ.get(count_files.VARIABLE)
     if not directory:
@@ -53,7 +53,7 @@ def counts(engine: Engine) -> bytes:
 
 
 class State(Collector):
-    """Read anew for each page, from Redis and Postgres, so it survives every restart. Where one can't say, its lines are missing."""
+    """State, read from Redis and Postgres for each scrape. If one doesn't answer, its metrics are missing."""
 
     def __init__(self, engine: Engine) -> None:
         self._overview = engine.overview
@@ -121,7 +121,11 @@ def _of_postgres(now: Now) -> Iterable[Metric]:
         yield _gauge("stockade_snapshot_age_seconds", "Age of the newest snapshot.", record.snapshot_age_ms / 1000)
         yield _gauge("stockade_snapshot_problems", "What is off with it.", record.snapshot_problems)
     late_s = record.snapshot_lag_ms / 1000
-    yield _gauge("stockade_snapshot_lag_seconds", "How long the first event has waited that no snapshot has.", late_s)
+    yield _gauge(
+        "stockade_snapshot_lag_seconds",
+        "Age of the oldest event that is not in a snapshot; 0 if there is none.",
+        late_s,
+    )
 
 
 def _gauge(name: str, says: str, value: float) -> Metric:

@@ -17,7 +17,7 @@ def _counted(**kwargs: Any) -> Whole:
 
 
 def _seconds() -> fields.Float:
-    """Null where Postgres can't say."""
+    """Null if Postgres doesn't answer."""
     return fields.Float(required=True, allow_none=True)
 
 
@@ -42,9 +42,9 @@ class TotalsSchema(Answered):
 
 
 class LagSchema(Answered):
-    """How late: the hold that should have ended first, the ledger in Postgres, the newest snapshot.
+    """How late the earliest overdue hold, the ledger in Postgres and the newest snapshot are.
 
-    `snapshot_lag_seconds` is how long the first event has waited that no snapshot has; 0 if every event is in one.
+    `snapshot_lag_seconds` is the age of the oldest event that is not in a snapshot; 0 if there is none.
     """
 
     expiry_seconds = fields.Float(required=True)
@@ -55,7 +55,7 @@ class LagSchema(Answered):
 
 
 class IntervalsSchema(Answered):
-    """How often the keeper should write the ledger, and take a snapshot, as this process was configured."""
+    """The intervals at which the keeper writes the ledger and takes snapshots, as this process was configured."""
 
     ledger_seconds = fields.Float(required=True)
     snapshot_seconds = fields.Float(required=True)
@@ -75,7 +75,7 @@ def _counts() -> fields.List[int]:
 
 
 class RatesSchema(Answered):
-    """For each of the last 60 seconds, the oldest first: when it began, and how often each verb happened in all processes."""
+    """For each of the last 60 seconds, oldest first: its start, and the count of each verb, summed over all processes."""
 
     seconds = fields.List(Timestamp(), required=True)
     reserve = _counts()

@@ -27,7 +27,7 @@ class ServiceSeen:
 class RecordSeen:
     """How the record stands. `waiting` events aren't in Postgres yet, the oldest since `waited_s`.
 
-    `unsnapped_s` is how long ago the first event was that no snapshot has; None if every event is in one.
+    `unsnapped_s` is the age of the oldest event that is not in a snapshot; None if there is none.
     """
 
     waiting: int

@@ -84,7 +84,7 @@ class Clerk:
                 log.warning("ledger_broken", name=broken.name, error=str(broken))
                 return self._recover()
             finally:
-                # Before the stream is trimmed; and also while Postgres is away, so that not too much gathers.
+                # Before the stream is trimmed, and also while Postgres is away.
                 self._totals.follow()
             self._scripts.trim(reached, OVERLAP, self._engine.settings.most_unwritten_events)
             self._recovery.projection.advance(self._stop.is_set)

@@ -1,9 +1,9 @@
-"""Makes a process leave a Redis server that was demoted or replaced.
+"""Reconnects a process when the Redis server behind its address was demoted or replaced.
 
-An open connection stays with its server, wherever a forwarder, a DNS name or a floating address leads by now. A demoted server still
-answers reads, and a replaced one answers everything. So a thread of each process asks once a second, on a connection made for that
-one question, which server a new connection leads to. When that is another one than before, all connections of the process are made
-anew before their next command; those that sell then check that the new server is certified, as always. A request costs nothing more.
+An open connection stays with its server, wherever a forwarder, a DNS name or a floating address points by now. A demoted server still
+answers reads, and a replaced one answers everything. So a thread of each process opens a new connection once a second and asks which
+server it leads to. If the server or its role has changed, every connection of the process is reopened before its next command; connections
+of the certified client then check that the new server is certified. Requests pay nothing for this.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from engine.store import Store, client
 CHECK_SECONDS = 1.0
 
 ROUNDS = 2
-"""Checks at which connections are made anew after a change: one that was just being made may have missed the first."""
+"""Consecutive checks that reconnect after a change: the first may miss a connection that is being opened at that moment."""
 
 log = structlog.get_logger()
 
 
 class FailoverWatch:
-    """`probe` is a store that nothing else uses; `stores` are those of the process."""
+    """`probe` is a store of the watch's own; `stores` are those that the process works with."""
 
     def __init__(self, probe: Store, stores: Sequence[Store]) -> None:
         self._probe = probe
@@ -36,7 +36,7 @@ class FailoverWatch:
         self._rounds = 0
 
     def check(self) -> None:
-        """Ask which server a new connection leads to, and leave another one. A server that can't be reached is no other one."""
+        """Look where a new connection leads, and reconnect the stores after a change. A failed look is not a change."""
         try:
             server = self._probe.run_id()
         except EngineError:
@@ -44,7 +44,7 @@ class FailoverWatch:
         finally:
             self._probe.redis.connection_pool.disconnect()
         if server != self._server:
-            # Before the first check, connections may have been made to any server.
+            # The first check reconnects, too: the server may have changed since the process opened its connections.
             if self._server is not None:
                 log.warning("redis_server_changed", now="a replica" if not server else server.partition(":")[0])
             self._server, self._rounds = server, ROUNDS
@@ -63,7 +63,7 @@ class FailoverWatch:
 
 
 def watch(engine: Engine) -> None:
-    """Start the thread. For processes that stay; a command of a few seconds doesn't need it."""
+    """Start the thread. For long-lived processes only."""
     probe = Store(client(engine.settings), engine.watch.keys)
     watching = FailoverWatch(probe, (engine.store, engine.watch))
     threading.Thread(target=watching.run, name="failover", daemon=True).start()

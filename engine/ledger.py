@@ -133,7 +133,7 @@ def chained(before: bytes, payload_hash: bytes) -> bytes:
 @dataclass(frozen=True)
 class Reached:
     """How far the ledger in Postgres goes, when that event was, and the newest snapshot: when it was taken (0: there is none) and
-    what was off with it. `unsnapped_ms` is when the first event was that no snapshot has; 0 if every event is in one."""
+    what was off with it. `unsnapped_ms` is the time of the oldest event that is not in a snapshot; 0 if there is none."""
 
     epoch: int
     seq: int

@@ -20,15 +20,15 @@ SHOWN_SKUS = 20
 RATE_SECONDS = 60
 
 POSTGRES_AWAY_SECONDS = 5.0
-"""A Postgres that gave no answer is asked again after this: the console would wait for its time-out every second."""
+"""Pause after a query that Postgres did not answer; without it, every poll of the console would wait for the time-out."""
 
 
 @dataclass(frozen=True)
 class Record:
     """How far Postgres is behind Redis, and the newest snapshot behind Postgres.
 
-    `snapshot_age_ms` is None where there is no snapshot. `snapshot_lag_ms` is how long ago the first event was that no snapshot has, 0 if
-    every event is in one: a service that is new or where nothing happens needs no new snapshot.
+    `snapshot_age_ms` is None if there is no snapshot. `snapshot_lag_ms` is the age of the oldest event that is not in a snapshot, 0 if there
+    is none: a service that is new, or where nothing happens, needs no new snapshot.
     """
 
     lag_events: int
@@ -40,9 +40,9 @@ class Record:
 
 @dataclass(frozen=True)
 class Now:
-    """`record` is None where Postgres can't say, `units` where no keeper has counted yet.
+    """`record` is None if Postgres doesn't answer, `units` until a keeper has published totals.
 
-    `expiry_lag_ms`: for how long the hold that should have ended first has been due; 0 if none is.
+    `expiry_lag_ms`: how long the earliest hold is overdue; 0 if no hold is.
     """
 
     glance: Glance
@@ -64,7 +64,7 @@ class Overview:
         self._postgres_away_until_s = 0.0
 
     def now(self) -> Now:
-        """Raises: StoreUnavailable: Redis can't say."""
+        """Raises: StoreUnavailable: Redis doesn't answer."""
         glance = self._store.glance()
         meta, first_ms = glance.meta, glance.first_deadline_ms
         default_ms = max(0, number(meta.get("default_hold_ms"))) or self.settings.default_hold_seconds * 1000
@@ -79,17 +79,20 @@ class Overview:
         )
 
     def most_reserved(self, now: Now, most: int) -> list[Sku]:
-        """SKUs as they are now: those with the most reserved units, or all if there are no more than `most`."""
+        """The SKUs with the most reserved units, read now; every SKU if there are at most `most`."""
         if now.glance.skus <= most:
             return self._store.page_of_skus("", most)[1]
         return self.skus(now.units.most_reserved[:most] if now.units else ())
 
     def skus(self, names: Sequence[str]) -> list[Sku]:
-        """The SKUs of these names that there are, as they are now."""
+        """The SKUs with these names, read now; unknown ones are left out."""
         return self._store.skus_named(names)
 
     def shown(self, now: Now, events: Sequence[Event]) -> list[Sku]:
-        """SKUs for the console: those with the most reserved units first, then those of the latest events; all of a small shop."""
+        """At most `SHOWN_SKUS` for the console: those with the most reserved units first, then those of the latest events.
+
+        Every SKU if there are no more.
+        """
         found = {sku.sku: sku for sku in self.most_reserved(now, SHOWN_SKUS)}
         if now.glance.skus > SHOWN_SKUS:
             active = dict.fromkeys(line.sku for event in events for line in event.lines)
@@ -100,14 +103,14 @@ class Overview:
         return sorted(found.values(), key=lambda sku: -sku.reserved)[:SHOWN_SKUS]
 
     def events(self) -> list[Event]:
-        """The latest events, the newest one first, as Redis has them. What somebody wrote by hand and is no event is left out."""
+        """The latest events in Redis, newest first. Entries that are not events of ours are left out."""
         entries = self._store.latest_entries("+", LATEST_EVENTS)
         return [event for event in map(_event, entries) if event]
 
     def rates(self, now_ms: int) -> dict[str, list[int]]:
-        """How often each of `RATES` happened in each of the last seconds, the oldest first, in all processes together.
+        """Counts of each of `RATES` for each of the last `RATE_SECONDS` seconds, oldest first, summed over all processes.
 
-        `seconds` is when each of them began. A process tells when its second is over, so not all may have told of the latest.
+        `seconds` has the start of each second. A process publishes a second after its end, so the latest may be incomplete.
         """
         first_s = now_ms // 1000 - RATE_SECONDS
         counts: dict[int, Counter[str]] = {}
@@ -135,7 +138,7 @@ class Overview:
             return Record(0, 0, age_ms, late_ms, reached.snapshot_problems)
         waiting = self._store.entries(f"({reached.epoch}-{reached.seq}", 1)
         first = _event(waiting[0]) if waiting else None
-        # One that nobody can read keeps all others waiting; how long is not known, but since the last one that was written.
+        # An unreadable event blocks the ledger writer, and its time is unknown; it is later than the last event in Postgres.
         since_ms = first.at_ms if first else reached.at_ms
         return Record(lag, max(0, glance.now_ms - since_ms), age_ms, late_ms, reached.snapshot_problems)
 
@@ -148,7 +151,7 @@ def _event(entry: Entry) -> Event | None:
 
 
 def gate(meta: Mapping[str, str], run_id: str) -> str:
-    """`open`, or `closed` and why: `meta` is what Redis says, `run_id` which server it is that says so."""
+    """`open`, or `closed: ` and why, from the meta hash and the `run_id` of the server that it was read from."""
     if meta.get("gate") != "open":
         reason = meta.get("gate_reason")
         return f"closed: {reason}" if reason else "closed"
@@ -156,10 +159,10 @@ def gate(meta: Mapping[str, str], run_id: str) -> str:
 
 
 def document(overview: Overview) -> dict[str, Any]:
-    """Everything that the console shows, read at this moment.
+    """Everything that the console shows, read now.
 
     Raises:
-        StoreUnavailable: Redis can't say.
+        StoreUnavailable: Redis doesn't answer.
     """
     now = overview.now()
     events = overview.events()

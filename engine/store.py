@@ -239,12 +239,12 @@ class Store:
         self.coalescer = Coalescer(redis)
 
     def reconnect(self) -> None:
-        """Make every connection anew before its next command, so that none stays with the server it was made to."""
+        """Reopen every connection before its next command, so that none stays with a server that was replaced."""
         pool = self.redis.connection_pool
         pool.update_active_connections_for_reconnect()
         pool.disconnect_free_connections()
         with suppress(RedisError):
-            # The shared connection is always in use; a command makes it leave even where nothing else is asked.
+            # The shared connection is always in use; this command reopens it even if the process is idle.
             self.coalescer.ask(("PING",))
 
     def now_ms(self) -> int:
@@ -316,13 +316,13 @@ class Store:
         return [(int(entry_id.partition(b"-")[0]), _counts(told)) for entry_id, told in entries]
 
     def publish_units(self, units: Units) -> None:
-        """Let every process read the totals with its `glance`."""
+        """Write the totals, which every process reads with its `glance`."""
         sums = (value for name in COUNTERS for value in (name, getattr(units, name)))
         names = " ".join(map(stored, units.most_reserved))
         self._ask(("HSET", self.keys.totals, "as_of_ms", units.as_of_ms, *sums, "most_reserved", names))
 
     def changes(self, after: tuple[int, int], limit: int) -> list[Change]:
-        """What the events after one of the stream, (epoch, seq), were about."""
+        """The events after (epoch, seq): id, op and SKUs only."""
         epoch, seq = after
         with answering():
             raw = self.redis.execute_command("XRANGE", self.keys.ledger, f"({epoch}-{seq}", "+", "COUNT", limit, **RAW)
@@ -340,7 +340,7 @@ class Store:
         return [shown(name) for name in found]
 
     def counters(self, skus: Sequence[str]) -> list[Counters | None]:
-        """None for a SKU that isn't there, or whose counters can't be read."""
+        """None for a SKU that doesn't exist or has unreadable counters."""
         return [_counters(row) for row in self._ask(*[("HMGET", self.keys.sku(sku), *COUNTERS) for sku in skus])]
 
     def head(self) -> tuple[dict[str, str], str]:
@@ -627,7 +627,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Change:
-    """An event of the stream, as far as it says which SKUs it may have changed."""
+    """The part of an event that says which SKUs it may have changed."""
 
     epoch: int
     seq: int

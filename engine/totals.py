@@ -1,9 +1,9 @@
-"""Keeps the sums of all SKUs' counters, for people to look at: one count of everything, then only what events have touched.
+"""Totals of all SKUs for console and metrics: one full count, then only the SKUs that events name.
 
-The leading keeper does this for everybody. It counts every SKU once when it begins to lead, and remembers the counters that it has
-read. From then on each event in the stream names the SKUs that it may have changed; once a second those are read again, and what they
-differ by changes the sums. So the sums are a second old however many SKUs there are, Redis is asked only for what has changed, and this
-module needs to know nothing of what an event does. The result is one hash in Redis, which every process reads with its overview.
+The leading keeper maintains them. It reads every SKU once when it begins to lead, and keeps the counters in memory. From then on each
+event in the stream names the SKUs that it may have changed; once a second the keeper reads those again and adds the differences to the
+sums. So the totals are a second old whatever the number of SKUs, Redis is read only where something changed, and this module need not know
+what an event does. The result is one hash in Redis, which every process reads with its overview.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ EVENTS = 5_000
 """Events read in one round trip."""
 
 REST = 0.25
-"""The first count pauses after each page for this share of the time that the page took, so that the keeper's other threads go on."""
+"""Pause of the full count after each page, as a share of the time that the page took, for the keeper's other threads."""
 
 MOST_RESERVED = 100
-"""SKUs that are named, those with the most reserved units."""
+"""Length of the list of SKUs with the most reserved units."""
 
 log = structlog.get_logger()
 
@@ -67,18 +67,18 @@ class Totals:
                 self.begin_again()
 
     def begin_again(self) -> None:
-        """Count everything at the next `publish`: Redis may have changed without events, or events were missed."""
+        """Do a full count at the next `publish`, because events were missed, or Redis changed without events."""
         with self._lock:
             self._position = None
 
     def follow(self) -> None:
-        """Note which SKUs the new events are about. Needed before the stream is trimmed."""
+        """Collect the SKUs that new events name. To be called before the stream is trimmed."""
         with self._lock:
             while self._position is not None:
                 changes = self._store.changes(self._position, EVENTS)
                 for change in changes:
                     if change.op == "open" or change.seq != self._position[1] + 1:
-                        # Redis was compared with the ledger, perhaps made anew from it, or the events between are trimmed.
+                        # Either Redis may have been rebuilt from the ledger, or the events in between have been trimmed.
                         self._position = None
                         return
                     self._position = (change.epoch, change.seq)
@@ -87,16 +87,16 @@ class Totals:
                     return
 
     def publish(self) -> Units:
-        """Bring the sums up to date and write them into Redis.
+        """Bring the totals up to date and write them to Redis.
 
         Raises:
-            EngineError: Redis gives no answer, or refuses.
+            EngineError: Redis doesn't answer, or refuses the write.
         """
         now_ms = self._store.now_ms()
         self.follow()
         with self._lock:
             last = self._store.last_event()
-            # A stream that ends before the event that was read last has been lost.
+            # If the stream ends before the last event read, Redis has lost data.
             is_new = self._position is None or last < self._position
             if is_new:
                 self._position, self._touched = last, set()
@@ -131,7 +131,7 @@ class Totals:
             self._take(page, self._store.counters(page))
 
     def _take(self, names: Sequence[str], found: Sequence[Counters | None]) -> None:
-        """Replace what is known of these SKUs. None: it is gone, or its counters can't be read."""
+        """Replace the known counters of these SKUs. None: the SKU is gone, or its counters are unreadable."""
         for name, counters in zip(names, found, strict=True):
             before = self._known.pop(name, (0, 0, 0, 0))
             now = counters or (0, 0, 0, 0)

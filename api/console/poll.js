@@ -1,4 +1,4 @@
-// Asks again and again: once a second, never twice at a time, more rarely while nobody looks or nobody answers.
+// Polls once a second, one request at a time; less often while the tab is hidden or the service doesn't answer.
 
 const EVERY_MS = 1000;
 const HIDDEN_MS = 15000;

@@ -5,7 +5,7 @@ import { count, duration } from "./words.js";
 
 const PARTS = ["available", "reserved", "allocated"];
 
-/** The leading keeper counts once a second; older totals have their age beside them. */
+/** The leading keeper publishes totals once a second; the age of older totals is shown. */
 const LATE_SECONDS = 5;
 
 export function showTotals({ totals, default_hold_seconds: hold, as_of: asOf }) {
@@ -23,7 +23,7 @@ export function showTotals({ totals, default_hold_seconds: hold, as_of: asOf }) 
   ]);
 }
 
-/** By name, so that rows stay where they are; in a large shop those with reserved units under a heading of their own. */
+/** Rows are sorted by name, so that they stay in place; if not all SKUs are shown, those with reserved units are a group of their own. */
 export function showStock({ skus, totals }, lookUp) {
   const rows = [...skus].sort((one, other) => (one.sku < other.sku ? -1 : 1));
   const isPart = rows.length < totals.skus;
@@ -36,7 +36,7 @@ export function showStock({ skus, totals }, lookUp) {
 
 const group = (heading, rows) => (rows.length ? [{ heading }, ...rows] : []);
 
-/** No SKU has a space at its end. */
+/** A SKU never ends with a space, so no heading has the key of a SKU. */
 const keyOf = ({ sku, heading }) => sku ?? `${heading} `;
 
 /** A bar whose whole is on_hand. The numbers stand beside it, so it says nothing by itself. */

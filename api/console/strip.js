@@ -18,7 +18,7 @@ export const LIMITS = {
   snapshotSeconds: [900, 3600],
 };
 
-/** The same for what the keeper does at intervals: a service with long ones isn't late before some of them have passed. */
+/** For what the keeper does at a configured interval: a lag below this many intervals is in order. */
 export const INTERVALS = [3, 12];
 
 const judged = (number, [look, wrong]) => (number >= wrong ? WRONG : number >= look ? LOOK : FINE);
@@ -71,7 +71,7 @@ function ledgerReading({ ledger_events: events, ledger_seconds: seconds }, { led
   return reading("Ledger lag", `${counted(events, "event")}, ${duration(seconds)}`, level, "Postgres is behind Redis.");
 }
 
-/** Judged by events that wait for a snapshot, not by its age: where nothing happens, no new one is needed. */
+/** Judged by the events that wait for a snapshot, not by its age: a quiet service needs no new snapshot. */
 function snapshotReading({ snapshot_age_seconds: age, snapshot_lag_seconds: lag }, { snapshot_seconds: interval }) {
   if (lag === null) return reading("Snapshot", "unknown", LOOK, "Postgres can't say.");
   const value = age === null ? "none yet" : `${duration(age)} old`;
