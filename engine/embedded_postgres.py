@@ -45,8 +45,8 @@ SETTINGS = {
 }
 INITDB_OPTIONS = ("--username=stockade", "--encoding=UTF8", "--locale=C", "--auth-local=trust", "--auth-host=reject")
 
-UNSHARE = ("unshare", "--user", "--map-user=65534", "--")
-"""In a user namespace of its own, root's process isn't called root, and its files stay root's."""
+UNSHARE = ("--user", "--map-user=65534", "--")
+"""Options of the program `unshare`. In a user namespace of its own, root's process isn't called root, and its files stay root's."""
 
 ORPHANS_SECONDS = 5.0
 ADVICE = "run stockade as another user, or set STOCKADE_DATABASE_URL"
@@ -116,9 +116,12 @@ def _binaries() -> Path:
 def _identity() -> Identity:
     if os.geteuid() != 0:
         return Identity()
-    with suppress(OSError):
-        if subprocess.run([*UNSHARE, "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0:
-            return Identity(wrapper=UNSHARE)
+    # It is in util-linux, which nearly every Linux has, even if PATH does not lead there.
+    program = shutil.which("unshare") or shutil.which("unshare", path=os.defpath)
+    if program:
+        wrapper = (program, *UNSHARE)
+        if subprocess.run([*wrapper, program, "--version"], capture_output=True, check=False).returncode == 0:
+            return Identity(wrapper=wrapper)
     # Containers often forbid user namespaces.
     try:
         nobody = pwd.getpwnam("nobody")

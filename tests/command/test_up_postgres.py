@@ -19,6 +19,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from engine import embedded_postgres
 from tests.command.service import (
     ROOT,
     Service,
@@ -264,3 +265,12 @@ def test_root_in_a_namespace_may_not_enter_what_is_another_users(open_dir: Path)
     open_dir.chmod(0o700)
     line = fails_in_one_line(stockade("up", "--port", 0, "--data-dir", open_dir / "data"))
     assert f"others may not enter {open_dir}" in line
+
+
+@only_root
+def test_a_path_that_leads_to_no_unshare_is_no_reason_to_run_as_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = embedded_postgres._identity()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert embedded_postgres._identity().run_as == usual.run_as
