@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import unquote, urlparse
 
 import click
 from redis.exceptions import RedisError
 
-from engine import cli_doctor, cli_levers, cli_stock, dry_run, log, meter, store, up, verify
+from engine import cli_doctor, cli_levers, cli_stock, dry_run, log, meter, redis_cli, store, up, verify
 from engine import database as postgres
 from engine import keeper as keeping
 from engine.audit import told
@@ -216,13 +214,12 @@ def explain_command(name: str, as_json: bool, data_dir: Path) -> None:
 @cli.command("redis-cli", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})
 @data_dir_option
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def redis_cli(arguments: tuple[str, ...], data_dir: Path) -> None:
-    """Open redis-cli (or valkey-cli) on the server in use."""
-    binary = shutil.which("redis-cli") or shutil.which("valkey-cli")
-    if binary is None:
-        raise ConfigurationError("Neither redis-cli nor valkey-cli is installed; Debian has it in redis-tools")
-    options, environment = _redis_cli_options(settings_of(data_dir).redis_url)
-    os.execve(binary, [binary, *options, *arguments], os.environ | environment)
+def redis_cli_command(arguments: tuple[str, ...], data_dir: Path) -> None:
+    """Open redis-cli or valkey-cli on the server in use. Where neither is installed, Stockade does the same by itself."""
+    settings = settings_of(data_dir)
+    # Refuses parameters of the URL that don't exist, as every other command does.
+    store.client(settings)
+    sys.exit(redis_cli.run(settings.redis_url, arguments, os.environ))
 
 
 for command in cli_doctor.COMMANDS:
@@ -261,22 +258,6 @@ def _recovery(engine: Engine) -> Recovery:
     return Recovery(engine.database, engine.store, engine.scripts, engine.settings.retain_ms)
 
 
-def _redis_cli_options(url: str) -> tuple[list[str], dict[str, str]]:
-    """The password goes through the environment: a command line is for everyone to see."""
-    parts = urlparse(url)
-    options = (
-        ["-s", unquote(parts.path)]
-        if parts.scheme == "unix"
-        else ["-h", parts.hostname or "localhost", "-p", str(parts.port or 6379)]
-    )
-    database = "" if parts.scheme == "unix" else parts.path.strip("/")
-    if database:
-        options += ["-n", database]
-    if parts.scheme == "rediss":
-        options.append("--tls")
-    if parts.username:
-        options += ["--user", unquote(parts.username)]
-    return options, {"REDISCLI_AUTH": unquote(parts.password)} if parts.password else {}
 
 
 if __name__ == "__main__":

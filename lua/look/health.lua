@@ -69,7 +69,7 @@ check(meta.gate == 'open', 'gate', #fields == 0 and 'there is no meta: an empty 
 if here then
   check(here == meta.run_id, 'server', here == meta.run_id and 'the certified one' or 'this is ' .. here .. ', certified is ' .. certified)
 else
-  check(true, 'server', 'certified is ' .. certified .. '; compare it with run_id:master_replid of redis-cli INFO everything')
+  check(true, 'server', 'certified is ' .. certified .. '; compare it with run_id:master_replid of stockade redis-cli INFO everything')
 end
 local keeper, lease_ms = redis.call('GET', keeper_key), redis.call('PTTL', keeper_key)
 check(lease_ms > 0, 'keeper', keeper and shown(keeper) .. ' leads, '

@@ -112,7 +112,7 @@ if #keys == 5 then say('BAD lines', 'missing') end
 if live and not due and not (sound and #keys > 5) then say('by force', 'no command, because its lines are torn: run stockade verify')
 elseif live and not due then
   say('by force', 'this is a dry run; then ' .. (plain and 'do instead of dry_run' or 'without --dry-run') .. ', with your own reason:')
-  lines[#lines + 1] = plain and "redis-cli --eval lua/release.lua '" .. table.concat(keys, "' '") .. "' , " .. id
+  lines[#lines + 1] = plain and "stockade redis-cli --eval lua/release.lua '" .. table.concat(keys, "' '") .. "' , " .. id
     .. " redis-cli by-hand 'released by on-call' 86400000 dry_run" or 'stockade release ' .. id .. " --reason 'by on-call' --dry-run"
 end
 return lines

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.programs import needs
 
 MASKS = (
     (r"(/[\w.-]+)+/data\b", "DATA"),
@@ -62,18 +63,18 @@ def has_shape(answer: str, expected: str) -> bool:
 
 
 class Shell:
-    """One bash for a whole page, so that what an entry sets is there in the next."""
+    """One bash for a whole page, so that what an entry sets is there in the next. `path` is its PATH."""
 
     END = "---- end of this command ----"
 
-    def __init__(self, path: Path, directory: Path, data_dir: Path) -> None:
+    def __init__(self, path: str, directory: Path, data_dir: Path) -> None:
         environment = os.environ | {
-            "PATH": f"{path}:{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PATH": path,
             "STOCKADE_DATA_DIR": str(data_dir),
             "USER": "olga",
         }
         self._process = subprocess.Popen(
-            ["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            [needs("bash")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             env=environment, cwd=directory,
         )  # fmt: skip
 

@@ -293,30 +293,3 @@ def test_verify_finds_what_was_tampered_with_and_names_it(service: Service, run:
     assert "SKU tampered has available 6, the ledger says 5" in named[1]
     assert stockade("redis-cli", *where, "HINCRBY", key, "available", "-1").stdout == "5\n"
     assert run("verify", *where).code == 0
-
-
-def test_redis_cli_hands_its_options_and_exit_code_on(service: Service) -> None:
-    where = ("--data-dir", service.data_dir)
-    raw = stockade("redis-cli", *where, "--raw", "-n", "0", "HGET", "stk:{p0}:meta", "gate")
-    assert (raw.returncode, raw.stdout) == (0, "open\n")
-    assert stockade("redis-cli", *where, "-e", "NOSUCHCOMMAND").returncode == 1
-
-
-@pytest.mark.parametrize(
-    ("url", "options", "environment"),
-    [
-        ("redis://localhost", ["-h", "localhost", "-p", "6379"], {}),
-        ("redis://h:7000/3", ["-h", "h", "-p", "7000", "-n", "3"], {}),
-        ("redis://:s%20t@h/0", ["-h", "h", "-p", "6379", "-n", "0"], {"REDISCLI_AUTH": "s t"}),
-        (
-            "rediss://me:secret@h:1/0",
-            ["-h", "h", "-p", "1", "-n", "0", "--tls", "--user", "me"],
-            {"REDISCLI_AUTH": "secret"},
-        ),
-        ("unix:///a%20b/redis.sock", ["-s", "/a b/redis.sock"], {}),
-    ],
-)
-def test_redis_cli_goes_where_the_url_says_without_the_password_in_sight(
-    url: str, options: list[str], environment: dict[str, str]
-) -> None:
-    assert cli._redis_cli_options(url) == (options, environment)

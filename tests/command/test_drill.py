@@ -7,10 +7,12 @@ import json
 import os
 import re
 import signal
+import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ from tests import seed
 from tests.command.pages import Shell, commands
 from tests.command.quick import installed
 from tests.command.service import ROOT, Service, part
+from tests.programs import needs
 from tests.waiting import wait_until
 
 PAGE = (ROOT / "docs" / "RUNBOOK.md").read_text()
@@ -72,14 +75,15 @@ class Drill:
 
 @pytest.fixture(scope="module")
 def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
+    needs("curl")
     directory = tmp_path_factory.mktemp("drill")
     (directory / "lua").symlink_to(ROOT / "lua")
     service = Service(seed.plant(directory / "data", tmp_path_factory))
     ops = service.token("olga", "ops")
     try:
         assert service.call("PUT", f"/v1/skus/{SKU}", {"on_hand": 100_000}, token=ops).status == 201
-        with installed(directory) as path:
-            shell = Shell(path, directory, service.data_dir)
+        with installed(directory) as quick:
+            shell = Shell(f"{quick}:{Path(sys.executable).parent}:{os.environ['PATH']}", directory, service.data_dir)
             try:
                 made = Drill(service, OnCall(shell, service.host, service.port))
                 with _buyers(made):

@@ -1,11 +1,14 @@
-"""docs/RUNBOOK.md: every command in it, run in the order given against a service with a sale on, answers in the shape it says."""
+"""docs/RUNBOOK.md: every command in it, run in the order given against a service with a sale on, answers in the shape it says.
+
+Once with the installed redis-cli, once on a machine that has none.
+"""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,6 +23,7 @@ from engine.embedded_postgres import processes
 from tests.command.pages import Command, Shell, commands, has_shape
 from tests.command.quick import installed
 from tests.command.service import ROOT, Service, part
+from tests.programs import needs, without
 from tests.waiting import wait_until
 
 PAGE = ROOT / "docs" / "RUNBOOK.md"
@@ -111,8 +115,8 @@ DURING = {
 """What is wrong while an entry's commands are typed; in the others nothing is."""
 
 
-def answers(service: Service, directory: Path) -> list[tuple[Command, str]]:
-    """What each command of the page prints, and what it should."""
+def answers(service: Service, directory: Path, path: str) -> list[tuple[Command, str]]:
+    """What each command of the page prints with the programs of `path`, and what it should."""
     [url] = [(service.data_dir / "redis.url").read_text().strip()]
     sale = Sale(service, Redis.from_url(url, decode_responses=True), {})
     sale.set_up()
@@ -122,8 +126,8 @@ def answers(service: Service, directory: Path) -> list[tuple[Command, str]]:
     page = page.replace("API=http://127.0.0.1:8000", f"API=http://{service.host}:{service.port}")
     (directory / "lua").symlink_to(ROOT / "lua")
     found = []
-    with installed(directory) as path:
-        shell = Shell(path, directory, service.data_dir)
+    with installed(directory) as quick:
+        shell = Shell(f"{quick}:{Path(sys.executable).parent}:{path}", directory, service.data_dir)
         try:
             for heading, typed in groupby(commands(page), lambda command: command.heading):
                 with DURING.get(heading, lambda sale: nullcontext())(sale):
@@ -133,13 +137,18 @@ def answers(service: Service, directory: Path) -> list[tuple[Command, str]]:
     return found
 
 
-def test_every_command_of_the_runbook_answers_as_it_says(start: Callable[..., Service], tmp_path: Path) -> None:
-    missing = [program for program in ("bash", "curl") if not shutil.which(program)]
-    if not shutil.which("redis-cli") and not shutil.which("valkey-cli"):
-        missing.append("redis-cli")
-    if missing and not os.environ.get("CI"):
-        pytest.skip(f"not installed: {missing}")
-    found = answers(start(), tmp_path)
+@pytest.mark.parametrize("redis_cli", ["installed", "own"])
+def test_every_command_of_the_runbook_answers_as_it_says(
+    start: Callable[..., Service], tmp_path: Path, redis_cli: str
+) -> None:
+    for program in ("bash", "curl"):
+        needs(program)
+    if redis_cli == "installed":
+        needs("redis-cli")
+        path = os.environ["PATH"]
+    else:
+        path = without(tmp_path / "programs", "redis-cli", "valkey-cli")
+    found = answers(start(), tmp_path, path)
     assert len(found) > 60
     wrong = [
         f"{command.heading}\n$ {command.text}\n{answer}\n-- but the page says\n{command.answer}\n"

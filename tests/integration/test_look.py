@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +17,8 @@ from engine.engine import Engine
 from engine.store import Store
 from engine.values import Origin
 from tests import books
-from tests.integration.test_scripts import redis_cli
 from tests.look_rows import KEYS_OF, NOW, R1, ROWS, A, Look, certified, other_type
+from tests.redis_clis import RedisCli, both
 from tests.script_rows import FAR_MS, HELD, KEYS, Call, Step, commit, perform, reserve, stock
 
 ROOT = Path(__file__).parents[2]
@@ -198,36 +197,34 @@ def test_a_list_of_users_and_holds_ends_after_a_hundred(engine: Engine) -> None:
     assert sum(line.endswith(" u100") for line in lines) == 0
 
 
-def by_redis_cli(server: str, command: str, *options: str) -> str:
-    words = shlex.split(command)[1:]
-    call = [redis_cli(), "-s", server.removeprefix("unix://"), *options, *words]
-    return subprocess.run(call, cwd=ROOT, capture_output=True, text=True, timeout=10, check=True).stdout
-
-
+@both
 @pytest.mark.parametrize("name", LOOKS)
-def test_a_look_runs_by_hand_as_its_header_says(engine: Engine, server: str, name: str) -> None:
+def test_a_look_runs_by_hand_as_its_header_says(engine: Engine, server: str, name: str, redis_cli: RedisCli) -> None:
     begin(engine.store, *HELD)
     [command] = re.findall(r"^-- By hand: (redis-cli .*)$", LOOKS[name], re.MULTILINE)
-    command = command.replace("SKU", "a").replace("ID", "r1")
-    plain = by_redis_cli(server, command).splitlines()
+    words = shlex.split(command.replace("SKU", "a").replace("ID", "r1"))[1:]
+    plain = redis_cli(server, *words).lines
     assert "wrong" not in plain[0]
     assert len(plain) > 5
-    in_a_terminal = by_redis_cli(server, command, "--no-raw").splitlines()
+    in_a_terminal = redis_cli(server, "--no-raw", *words).lines
     assert in_a_terminal[1].lstrip() == f'2) "{plain[1]}"'
     assert "\\" not in "".join(in_a_terminal)
 
 
-def test_the_command_that_releases_by_force_can_be_pasted_as_it_is(engine: Engine, server: str) -> None:
+@both
+def test_the_command_that_releases_by_force_can_be_pasted_as_it_is(
+    engine: Engine, server: str, redis_cli: RedisCli
+) -> None:
     start = (stock(5), stock(5, sku="Red Shirt/XL"), stock(5, sku="$(reboot)"))
     begin(engine.store, *start, reserve("a=2 Red%20Shirt/XL=1 $(reboot)=1"), reserve("a=1", "r2"))
     *_, command = lines = look(engine.store, "reservation")
     assert [line.endswith(", as the deadline says") for line in lines if line.startswith("lease ")] == [True]
     words = shlex.split(command)
     keys = [KEYS.meta, KEYS.ledger, *KEYS.hold("r1"), *KEYS.skus_and_buyers(["a", "Red Shirt/XL", "$(reboot)"])]
-    assert words[:3] == ["redis-cli", "--eval", "lua/release.lua"]
-    assert words[3:] == [*keys, ",", "r1", "redis-cli", "by-hand", "released by on-call", "86400000", "dry_run"]
-    assert "release" in by_redis_cli(server, command)
-    by_redis_cli(server, command.removesuffix("dry_run") + "do")
+    assert words[:4] == ["stockade", "redis-cli", "--eval", "lua/release.lua"]
+    assert words[4:] == [*keys, ",", "r1", "redis-cli", "by-hand", "released by on-call", "86400000", "dry_run"]
+    assert "release" in "".join(redis_cli(server, *words[2:]).lines)
+    assert redis_cli(server, *words[2:-1], "do").lines
     assert engine.store.redis.hget(R1, "state") == "released"
     assert books.counters(engine.store, "a") == (4, 1, 0, 5)
     books.assert_right(engine)
@@ -246,7 +243,7 @@ def test_who_may_not_call_info_is_told_what_to_compare(engine: Engine, server: s
         redis.acl_deluser("reader")
     assert (
         lines[2]
-        == f"      server        certified is {run_id}; compare it with run_id:master_replid of redis-cli INFO everything"
+        == f"      server        certified is {run_id}; compare it with run_id:master_replid of stockade redis-cli INFO everything"
     )
     assert lines[-1] == "      memory        unknown: see INFO memory"
     assert f"certified is {run_id}" in look(engine.store, "health")[2]

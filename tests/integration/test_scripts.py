@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +9,7 @@ import pytest
 from engine.engine import Engine
 from tests import books, script_rows
 from tests.all_rows import ROWS
+from tests.redis_clis import RedisCli, both
 from tests.script_rows import KEYS, SOURCES, Call, Row, Step, perform, run
 
 ROOT = Path(__file__).parents[2]
@@ -62,8 +60,9 @@ BY_HAND: dict[str, tuple[tuple[Step, ...], str]] = {
 }
 
 
+@both
 @pytest.mark.parametrize("name", SOURCES)
-def test_a_script_runs_by_hand_as_its_header_says(engine: Engine, server: str, name: str) -> None:
+def test_a_script_runs_by_hand_as_its_header_says(engine: Engine, server: str, name: str, redis_cli: RedisCli) -> None:
     start, status = BY_HAND[name]
     for step in start:
         if isinstance(step, Call):
@@ -72,11 +71,7 @@ def test_a_script_runs_by_hand_as_its_header_says(engine: Engine, server: str, n
             step(engine.store)
     [line] = re.findall(r"^-- By hand: redis-cli (.*)$", SOURCES[name], re.MULTILINE)
     command = [re.sub(r"\b[A-Z]{2,}\b", filled, word) for word in shlex.split(line)]
-    socket = server.removeprefix("unix://")
-    done = subprocess.run(
-        [redis_cli(), "-s", socket, *command], cwd=ROOT, capture_output=True, text=True, timeout=10, check=True
-    )
-    assert done.stdout.split("\n")[0] == status, done.stdout + done.stderr
+    assert redis_cli(server, *command).lines[0] == status
 
 
 def test_trim_lets_go_of_what_postgres_has_but_not_of_the_latest_nor_of_what_it_lacks(engine: Engine) -> None:
@@ -95,12 +90,3 @@ def test_trim_lets_go_of_what_postgres_has_but_not_of_the_latest_nor_of_what_it_
 
 def filled(placeholder: re.Match[str]) -> str:
     return WORDS.get(placeholder[0], placeholder[0])
-
-
-def redis_cli() -> str:
-    found = shutil.which("redis-cli")
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI must have redis-cli")
-        pytest.skip("redis-cli is not installed")
-    return found
