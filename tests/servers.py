@@ -1,25 +1,21 @@
-"""Real servers for tests: those of the load kit, and what to do where one isn't installed."""
+"""Real servers for tests: those of the load kit. A kind that isn't installed skips the test."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
-
 from loadtests import servers
 from loadtests.servers import KINDS, binary, running_postgres
+from tests.programs import needs
 
 __all__ = ["KINDS", "binary", "running", "running_postgres"]
 
 
 @contextmanager
 def running(kind: str, *options: str) -> Iterator[str]:
-    """Run a private server of `kind`, and give its URL. One that isn't installed skips the test, in CI it fails it."""
-    if binary(kind) is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI must have redis-server")
-        pytest.skip("redis-server is not installed")
+    """Run a private server of `kind`, and give its URL."""
+    if kind == "redis":
+        needs("redis-server")
     with servers.running(kind, *options) as url:
         yield url

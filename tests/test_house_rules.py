@@ -17,6 +17,7 @@ from engine.invariants import Invariant
 from engine.ledger import FIELDS
 from engine.scripts import Scripts, sources
 from engine.states import ORDER_STATE, TRANSITIONS, Op, State
+from tests.programs import PACKAGES, needs
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = dict(sources())
@@ -425,9 +426,23 @@ def test_what_an_engineer_on_call_looks_at_has_the_names_of_the_invariants() -> 
     assert set(rules) <= {each.value for each in Invariant}
 
 
+TESTS = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path.name != "programs.py"]
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_program_that_a_test_runs_is_asked_for_so_that_a_machine_without_it_skips_the_test(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    calls = [ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    assert not [call for call in calls if call.endswith("which")], "programs.needs finds them"
+    lists = [node.elts[0] for node in ast.walk(tree) if isinstance(node, ast.List) and node.elts]
+    run_by_name = {first.value for first in lists if isinstance(first, ast.Constant)} & PACKAGES.keys()
+    # It is also a command of stockade's.
+    assert run_by_name <= {"redis-cli"}, "programs.needs gives the path"
+
+
 def test_the_top_level_is_what_the_owner_wants() -> None:
     wanted = {"engine", "lua", "api", "loadtests", "tests", "setup.cfg", "README.md"}
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tracked = subprocess.run([needs("git"), "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     top = {path.split("/")[0] for path in tracked.splitlines()}
     allowed = {"Makefile", "docs", "CHANGELOG.md", "pyproject.toml", "constraints.txt"}
     assert wanted <= top

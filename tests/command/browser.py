@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pytest
 import websocket
 
+from tests.programs import needs
 from tests.waiting import wait_until
 
 FLAGS = (
@@ -30,12 +28,8 @@ KEYS = {"Enter": (13, "\r"), "Tab": (9, ""), "Escape": (27, "")}
 
 @contextmanager
 def running(directory: Path) -> Iterator[Browser]:
-    """Run Chromium. Where it isn't installed the test is skipped, in CI it fails."""
-    binary = shutil.which("chromium")
-    if binary is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI must have chromium")
-        pytest.skip("chromium is not installed")
+    """Run Chromium."""
+    binary = needs("chromium")
     with (directory / "chromium.log").open("w") as log:
         command = [binary, *FLAGS, f"--user-data-dir={directory / 'profile'}", "about:blank"]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)

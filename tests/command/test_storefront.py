@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 
 from tests.command.quick import installed
 from tests.command.service import Service
+from tests.programs import needs
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def run(commands: list[str], service: Service, directory: Path) -> list[str]:
         path = f"{quick}:{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = os.environ | {"STOCKADE_DATA_DIR": str(service.data_dir), "PATH": path}
         done = subprocess.run(
-            ["bash", "-c", script],
+            [needs("bash"), "-c", script],
             env=environment,
             cwd=directory,
             capture_output=True,
@@ -79,9 +79,8 @@ def run(commands: list[str], service: Service, directory: Path) -> list[str]:
 def test_every_command_of_a_page_answers_as_it_says_whatever_was_followed_before(
     start: Callable[..., Service], tmp_path: Path, walk: list[str]
 ) -> None:
-    missing = [program for program in ("bash", "curl", "openssl") if not shutil.which(program)]
-    if missing and not os.environ.get("CI"):
-        pytest.skip(f"not installed: {missing}")
+    for program in ("bash", "curl", "openssl"):
+        needs(program)
     service = start()
     for turn, document in enumerate(walk):
         pairs = commands_and_answers((ROOT / document).read_text())

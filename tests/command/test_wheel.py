@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.programs import needs
+
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {f"lua/{path.name}" for path in (ROOT / "lua").glob("*.lua")}
 LOOKS = {f"lua/look/{path.name}" for path in (ROOT / "lua" / "look").glob("*.lua")}
@@ -18,7 +20,7 @@ CONSOLE = {f"api/console/{path.name}" for path in (ROOT / "api" / "console").ite
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("wheel")
     copy = directory / "source"
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    listed = [needs("git"), "ls-files", "--cached", "--others", "--exclude-standard"]
     for path in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
         (copy / path).parent.mkdir(parents=True, exist_ok=True)
         (copy / path).write_bytes((ROOT / path).read_bytes())

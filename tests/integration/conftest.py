@@ -17,10 +17,11 @@ from engine.data_dir import DataDir
 from engine.database import Database
 from engine.embedded_postgres import POSTGRES, processes
 from engine.store import client
-from loadtests.servers import KINDS, WITHOUT_CARE, binary, wait_for_postgres
+from loadtests.servers import KINDS, WITHOUT_CARE, wait_for_postgres
 from tests import seed
 from tests.conftest import TABLES, settings
 from tests.integration.shops import PrivateRedis, Shop, open_shop
+from tests.programs import needs
 
 
 @pytest.fixture
@@ -49,8 +50,8 @@ def shop(opening: Callable[..., Shop]) -> Shop:
 @pytest.fixture(params=KINDS)
 def own_redis(request: pytest.FixtureRequest) -> Iterator[PrivateRedis]:
     """A server that the test may restart, with what it held on disk."""
-    if binary(request.param) is None:
-        pytest.skip("redis-server is not installed")
+    if request.param == "redis":
+        needs("redis-server")
     redis = PrivateRedis(request.param)
     yield redis
     redis.kill()

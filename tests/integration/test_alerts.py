@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from engine.meter import REGISTRY
 from engine.overview import Record
 from engine.totals import Totals
 from tests.command.service import ROOT
+from tests.programs import needs
 
 DEPLOY = ROOT / "docs" / "deploy"
 ALERTS = DEPLOY / "alerts.yml"
@@ -26,14 +25,8 @@ ALERTS = DEPLOY / "alerts.yml"
 
 @pytest.fixture(scope="session")
 def promtool() -> str:
-    """Prometheus's own tool: installed, or where .ci/run puts it."""
-    unpacked = ROOT / "build" / "promtool" / "usr" / "bin" / "promtool"
-    found = shutil.which("promtool") or (str(unpacked) if unpacked.exists() else None)
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI must have promtool")
-        pytest.skip("promtool is not installed; Debian has it in prometheus")
-    return found
+    """Prometheus's own tool."""
+    return needs("promtool")
 
 
 def dashboard_queries() -> list[str]:
