@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 
 from api.app import create_app
 from tests.api.calling import Caller, answered, bearer, signature, token
+from tests.command.service import FAR_FUTURE_S
 from tests.conftest import opened
 from tests.conftest import settings as engine_settings
 from tests.doubles import open_gate
@@ -21,7 +22,8 @@ from tests.fuzz.operations import EXCEPT, SIGN_IT, aim, excepted
 REPEATABLE = settings(
     max_examples=25, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
 )
-TOKEN = bearer(token("ann", "customer storefront payments ops"))
+# Made when tests are collected, and used for as long as the whole suite runs.
+TOKEN = bearer(token("ann", "customer storefront payments ops", exp=FAR_FUTURE_S))
 
 REDIS = fakeredis.FakeRedis(decode_responses=True)
 ENGINE = opened(engine_settings(), REDIS)
