@@ -258,7 +258,5 @@ def _recovery(engine: Engine) -> Recovery:
     return Recovery(engine.database, engine.store, engine.scripts, engine.settings.retain_ms)
 
 
-
-
 if __name__ == "__main__":
     main()

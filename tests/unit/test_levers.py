@@ -131,7 +131,12 @@ Act = Callable[[Engine, Pull], object]
 REFUSED: list[tuple[str, Act, type[Exception], str]] = [
     ("pause", lambda e, pull: list(e.levers.pause(["a", "x", "y"], True, pull)), NotFound, "No such SKU: x, y"),
     ("recount", lambda e, pull: e.levers.recount("x", 5, pull), NotFound, "No such SKU: x"),
-    ("recount too low", lambda e, pull: e.levers.recount("a", 0, pull), StockBelowClaims, "so many units of a are reserved"),
+    (
+        "recount too low",
+        lambda e, pull: e.levers.recount("a", 0, pull),
+        StockBelowClaims,
+        "so many units of a are reserved",
+    ),
     ("release", lambda e, pull: list(e.levers.release(["r8", "r9"], pull)), NotFound, "No such reservation: r8, r9"),
     ("of nobody", lambda e, pull: list(e.levers.release_all("eve", "", pull)), NotFound, "reservation of user eve"),
     ("of no SKU", lambda e, pull: list(e.levers.release_all("ann", "x", pull)), NotFound, "No such SKU: x"),
