@@ -81,7 +81,9 @@ class Desk:
 
     def pay(self, reservation_id: str) -> None:
         path = f"/v1/reservations/{reservation_id}/commit"
-        paid = self._service.call("POST", path, {"payment_id": "p1"}, token=self._service.token("till", "payments"))
+        paid = self._service.call(
+            "POST", path, {"payment_id": f"p-{reservation_id}"}, token=self._service.token("till", "payments")
+        )
         assert paid.status == 200, paid
 
 
@@ -199,7 +201,7 @@ def test_a_sku_is_recounted_but_not_below_its_claims_and_never_made(desk: Desk) 
     assert "recounted; on_hand changed by count-1=-3 (a drill)" in desk.story("count-1")[-1]
     found = desk.document("recount", "count-1", 8)
     assert (found["before"]["on_hand"], found["after"]["on_hand"], found["after"]["available"]) == (7, 8, 7)
-    desk.refused("1 units of count-1 are reserved or allocated", "recount", "count-1", 0)
+    desk.refused("on_hand can't be below 1: so many units of count-1", "recount", "count-1", 0)
     desk.refused("No such SKU: count-9", "recount", "count-9", 5)
 
 
