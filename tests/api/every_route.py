@@ -29,6 +29,7 @@ class Good:
     query: str = ""
     other: Any = None
     other_path: str = ""
+    needs_key: bool = False
 
 
 CALLS: dict[str, Good] = {
@@ -56,7 +57,7 @@ CALLS: dict[str, Good] = {
     "commit_reservation": Good("payer", {"payment_id": "p-1"}, other={"payment_id": "p-2"}),
     "take_payment_event": Good("provider", EVENT),
     "get_order": Good("ops"),
-    "fulfil_order": Good("ops", other_path="/v1/orders/{other_order}/fulfil"),
+    "fulfil_order": Good("ops", {"lines": [LINE]}, other={"lines": [LINE, LINE]}, needs_key=True),
     "cancel_order": Good("ops", {"reason": "x"}, other={"reason": "y"}),
     "get_selling": Good("ops"),
     "put_selling": Good("ops", {"paused": True, "reason": "x"}, other={"paused": False, "reason": "x"}),
@@ -98,7 +99,8 @@ class World:
         if data is not None:
             headers.setdefault("Content-Type", "application/json")
         target = f"{path}?{query}" if query else path
-        return self.callers[good.who].send(route.method, target, data=data, headers=headers, key=changes.get("key"))
+        key = changes.get("key", "good" if good.needs_key else None)
+        return self.callers[good.who].send(route.method, target, data=data, headers=headers, key=key)
 
     def filled(self, text: str) -> str:
         for name, value in self.ids.items():
