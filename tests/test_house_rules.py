@@ -367,7 +367,7 @@ def test_the_readme_has_every_variable_of_the_environment() -> None:
     assert set(re.findall(r"^\| `(STOCKADE_[A-Z_]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)) == read
 
 
-OP_WRITTEN = re.compile(r"'op', ([^,]+),|\bop(?:, \w+)* = (.*?)(?:, string\.format|$)|\bemit\((\S+?),", re.MULTILINE)
+OP_WRITTEN = re.compile(r"'op', ([^,]+),|\bop(?:, \w+)* = ([^,\n]+)|\bemit\((\S+?),")
 """Where a script names an event's op: in the XADD, in the variable that stands there, or in a call of its own function."""
 
 
