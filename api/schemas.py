@@ -156,11 +156,11 @@ class LineSchema(Answered):
 
 
 class CartRequest(Strict):
-    lines = Lines(fields.Nested(LineRequest), validate=validate.Length(1, MOST_LINES))
+    lines = Lines(fields.Nested(LineRequest), validate=_many(1, MOST_LINES))
 
 
 class CartLinesRequest(Strict):
-    lines = Lines(fields.Nested(LineRequest), required=True, validate=validate.Length(0, MOST_LINES))
+    lines = Lines(fields.Nested(LineRequest), required=True, validate=_many(0, MOST_LINES))
 
 
 class CartLineRequest(Strict):

@@ -58,7 +58,9 @@ def get_cart(request: Request, id: str) -> Answer:
     guests=True,
     body=CartLinesRequest,
     answers={200: CartSchema},
-    refusals=["not_found"],
+    refusals=["not_found", "idempotency_key_reused"],
+    idempotent=True,
+    keeps_answer=True,
 )
 def put_cart(request: Request, id: str) -> Answer:
     return Answer(request.engine.carts.set_lines(id, request.call.origin, _lines(request.body["lines"])))
