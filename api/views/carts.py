@@ -28,6 +28,7 @@ BUYERS = [CUSTOMER, STOREFRONT]
     answers={201: CartSchema},
     refusals=["not_found", "idempotency_key_reused"],
     idempotent=True,
+    keeps_answer=True,
 )
 def create_cart(request: Request) -> Answer:
     call, lines = request.call, _lines(request.body.get("lines", []))
