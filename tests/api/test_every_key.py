@@ -85,9 +85,11 @@ def test_a_kept_answer_lives_as_long_as_the_settings_say(
 ) -> None:
     before = set(fake_redis.keys("stk:{p0}:op:*"))
     world.send(route, key="k")
-    [kept] = set(fake_redis.keys("stk:{p0}:op:*")) - before
-    left_ms: int = fake_redis.pttl(kept)
-    assert 0 <= fake_engine.settings.retain_ms - left_ms < 60_000
+    kept = set(fake_redis.keys("stk:{p0}:op:*")) - before
+    assert kept
+    for key in kept:
+        left_ms: int = fake_redis.pttl(key)
+        assert 0 <= fake_engine.settings.retain_ms - left_ms < 60_000
 
 
 def guests_cart(guest: Caller, *skus: str) -> str:
