@@ -23,11 +23,10 @@ class Record:
     user: str
     lines: tuple[Line, ...]
     deadline_ms: int
-    first_deadline_ms: int
     state: str = "reserved"
     payment_id: str = ""
     late: bool = False
-    refunds: set[str] = field(default_factory=set)
+    refunds: dict[str, tuple[RefusedLine, ...]] = field(default_factory=dict)
 
 
 @dataclass
@@ -145,11 +144,10 @@ class Shop:
                 return {"outcome": Outcome.REFUSED, "code": "lines_unavailable", "refused": told}
             lines = tuple(Line(sku, units) for sku, units in asked["lines"])
             self._emit(now_ms, "reserve", asked["user"], name, lines, deadline_ms=now_ms + asked["hold_ms"])
-        return {
-            "outcome": Outcome.OK,
-            "reservation_id": name,
-            "deadline_ms": self._records[name].first_deadline_ms,
-        }
+        record = self._records[name]
+        state = {"release": "released", "expire": "expired", "commit": "committed"}.get(record.state, record.state)
+        told = {"reservation_id": name, "deadline_ms": record.deadline_ms, "state": state}
+        return {"outcome": Outcome.OK} | told
 
     def _commit(self, asked: dict[str, Any], now_ms: int) -> dict[str, Any]:
         self._end_due(now_ms)
@@ -161,7 +159,7 @@ class Shop:
             op, detail = "refund_required" if short and not live else "commit", "" if live else "late"
             self._emit(now_ms, op, record.user, asked["id"], record.lines, payment_id=payment_id, detail=detail)
         if payment_id in record.refunds:
-            return {"outcome": Outcome.REFUSED, "code": "refund_required"}
+            return {"outcome": Outcome.REFUSED, "code": "refund_required", "refused": record.refunds[payment_id]}
         return {"outcome": Outcome.OK, "late": record.late}
 
     def _release(self, asked: dict[str, Any], now_ms: int) -> dict[str, Any]:
@@ -216,7 +214,7 @@ class Shop:
         if event.op in ("reserve", "extend"):
             heapq.heappush(self._due, (event.deadline_ms, event.reservation_id))
         if event.op == "reserve":
-            record = Record(event.user, event.lines, event.deadline_ms, event.deadline_ms)
+            record = Record(event.user, event.lines, event.deadline_ms)
             self._records[event.reservation_id] = record
         elif record is None:
             return
@@ -224,7 +222,9 @@ class Shop:
             record.deadline_ms = event.deadline_ms
             self._answers[event.operation.split()[0]] = event.deadline_ms
         elif event.op == "refund_required":
-            record.refunds.add(event.payment_id)
+            short = [(line.sku, line.quantity, self._free[line.sku]) for line in event.lines]
+            told = tuple(RefusedLine(*each, _verdict(each[1], each[2])) for each in short)
+            record.refunds[event.payment_id] = told
         else:
             record.state, record.late = event.op, late
             record.payment_id = event.payment_id

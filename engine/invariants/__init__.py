@@ -65,11 +65,15 @@ class Invariant(StrEnum):
     )
     REFUSED = "refused", "a refusal has no effect"
     PREFIX = "prefix", "what a crash took is the end of what happened: nothing stays that came after something lost"
-    IDEMPOTENCY = "idempotency", "the same call again gets the same answer, and has one effect"
+    IDEMPOTENCY = (
+        "idempotency",
+        "the same call again gets the same answer, and has one effect; a reservation is shown as it is at that moment",
+    )
     OWNERSHIP = "ownership", "nobody moves what is another user's"
     NO_FALSE_REFUSAL = (
         "no_false_refusal",
-        "no line is refused for want of stock while enough was free or due all the time",
+        "no line is refused for want of stock while enough was free or due all the time, nor for a limit that its customer "
+        "was not above at any moment of the call",
     )
     RETURN_BOUND = (
         "return_bound",

@@ -13,6 +13,13 @@ from engine.invariants.history import Call, Loss, Outcome
 from engine.invariants.windows import Windows
 from engine.values import Event
 
+NOTED = {
+    "noted": ("note",),
+    "unknown_reservation": ("unknown_reservation",),
+    "released": ("release", "expire"),
+}
+"""The events behind what a payment provider was told. Of what is ignored nothing is written."""
+
 
 class Margins(Protocol):
     """Milliseconds, as in `told.Bounds`."""
@@ -49,7 +56,8 @@ class Recorded:
                 self.refunds[name, event.payment_id] += 1
 
     def of(self, reservation_id: str, *ops: str) -> list[Event]:
-        return [event for event in self.by_reservation.get(reservation_id, ()) if event.op in ops]
+        """Its events of these kinds; none given: all."""
+        return [event for event in self.by_reservation.get(reservation_id, ()) if event.op in ops or not ops]
 
 
 def acknowledged(call: Call, recorded: Recorded, skewed: Windows, slack_ms: float) -> tuple[Violation | None, bool]:
@@ -70,11 +78,23 @@ def acknowledged(call: Call, recorded: Recorded, skewed: Windows, slack_ms: floa
             ops, what, name, durable = ("commit",), "commit events", f"order {call.reservation_id}", True
         case "commit", Outcome.REFUSED, "refund_required":
             ops, what, name, durable = ("refund_required",), "refund events", f"payment {call.key}", True
+        case "fulfil" | "cancel", Outcome.OK, _:
+            # A call without lines may have found nothing left.
+            asked = basket("", call.lines)[1]
+            if not asked:
+                return None, False
+            ops, what, name = (call.operation,), f"{call.operation} events of {asked}", f"order {call.reservation_id}"
+        case "notify", Outcome.OK, _ if call.state in NOTED:
+            ops, what, durable = NOTED[call.state], f"events of {call.message}", call.state == "unknown_reservation"
         case _:
             return None, False
     found = recorded.of(call.reservation_id, *ops)
     if call.operation == "commit":
         found = [event for event in found if event.payment_id == call.key]
+    if call.operation in ("fulfil", "cancel"):
+        found = [event for event in found if _lines(event) == basket("", call.lines)[1]]
+    if call.operation == "notify" and call.state != "released":
+        found = [event for event in found if (event.payment_id, event.detail) == (call.payment_id, call.message)]
     if call.operation == "extend" and call.deadline_ms:
         found = [event for event in found if event.deadline_ms == call.deadline_ms]
     in_time = [
@@ -83,7 +103,7 @@ def acknowledged(call: Call, recorded: Recorded, skewed: Windows, slack_ms: floa
         if event.at_ms <= call.answered_ms + slack_ms or skewed.touch(call.answered_ms, event.at_ms)
     ]
     if in_time:
-        return (_other_words(call, in_time[0]) if call.operation == "reserve" else None), False
+        return (_other_words(call, in_time[0], recorded) if call.operation == "reserve" else None), False
     if found:
         text = f"{name} was confirmed {found[0].at_ms - call.answered_ms:.0f} ms before its {found[0].op} event"
     else:
@@ -91,14 +111,18 @@ def acknowledged(call: Call, recorded: Recorded, skewed: Windows, slack_ms: floa
     return Violation(Invariant.ACKNOWLEDGED, text), durable
 
 
-def _other_words(call: Call, event: Event) -> Violation | None:
-    """What the ledger says of a reservation other than its buyer was told."""
-    asked = basket(call.user, call.lines)[1]
-    recorded = basket(event.user, ((line.sku, line.quantity) for line in event.lines))[1]
+def _lines(event: Event) -> tuple[tuple[str, int], ...]:
+    return basket("", ((line.sku, line.quantity) for line in event.lines))[1]
+
+
+def _other_words(call: Call, event: Event, recorded: Recorded) -> Violation | None:
+    """What the ledger says of a reservation other than its buyer was told. A repeat may be told of an extension."""
+    asked, has = basket("", call.lines)[1], _lines(event)
     name = f"reservation {call.reservation_id}"
-    if asked != recorded:
-        return Violation(Invariant.ACKNOWLEDGED, f"{name} was told to be of {asked}, the ledger has {recorded}")
-    if call.deadline_ms and event.deadline_ms and call.deadline_ms != event.deadline_ms:
+    if asked != has:
+        return Violation(Invariant.ACKNOWLEDGED, f"{name} was told to be of {asked}, the ledger has {has}")
+    deadlines = {each.deadline_ms for each in recorded.of(call.reservation_id, "reserve", "extend")}
+    if call.deadline_ms and event.deadline_ms and call.deadline_ms not in deadlines:
         text = f"{name} was told to last until {call.deadline_ms}, the ledger has {event.deadline_ms}"
         return Violation(Invariant.ACKNOWLEDGED, text)
     return None

@@ -32,12 +32,14 @@ class RefusedLine:
 class Call:
     """One attempt. Times are unix ms of the service's clock as near as the buyer knows it, by a clock that never falls.
 
-    `key` is the same for repeats of one call; for a payment it is the payment id. `code` is a refusal's problem code.
-    `deadline_ms` is what an accepted reservation or extension was told; `lines` what was asked for.
+    `key` is the same for repeats of one call: for a commit the payment id, for a provider's message the id of its event.
+    `code` is a refusal's problem code; `lines` is what was asked for (of a fulfil or cancel without lines: nothing).
+    `deadline_ms` and `state` are what the answer says of a reservation. For a provider's message `state` is its outcome, and
+    `message` and `payment_id` are what it tells of which attempt to pay.
     """
 
     operation: str
-    """reserve, commit, release or extend."""
+    """reserve, commit, release, extend, fulfil, cancel; or notify, a provider's message other than payment.succeeded, which is a commit."""
 
     client: int
     user: str
@@ -51,6 +53,9 @@ class Call:
     code: str = ""
     late: bool = False
     refused: tuple[RefusedLine, ...] = ()
+    state: str = ""
+    message: str = ""
+    payment_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from engine.invariants.attempts import Attempts, by_key
+from engine.invariants.attempts import Attempts, by_key, refusals
 from engine.invariants.counter import Float, Step
 from engine.invariants.history import Call, Loss, RefusedLine, Skew
 from engine.invariants.stock_told import OF_STOCK
@@ -70,7 +70,11 @@ class History:
         for attempts in found["reserve"]:
             self._reserve(attempts)
         for call in calls:
-            if call.refused and not self._unjudged.touch(call.invoked_ms, call.answered_ms):
+            if (
+                call.operation == "reserve"
+                and call.refused
+                and not self._unjudged.touch(call.invoked_ms, call.answered_ms)
+            ):
                 for line in call.refused:
                     self._refused(call, line)
 
@@ -106,10 +110,12 @@ class History:
             self._unclear(attempts, bool(holds))
 
     def _holds(self, attempts: Attempts) -> Iterable[Hold]:
-        """One, or one more after each loss that took it: then the repeat is told another deadline."""
+        """One, or one more after each loss that took it: then the repeat is told another deadline, which no extension gave it."""
         by_deadline: dict[int, list[Call]] = defaultdict(list)
         for call in sorted(attempts.ok, key=lambda each: each.answered_ms):
-            by_deadline[call.deadline_ms].append(call)
+            first = next(iter(by_deadline.values()))[0] if by_deadline else call
+            if not by_deadline or call.deadline_ms in by_deadline or self._lossy(first.invoked_ms, call.answered_ms):
+                by_deadline[call.deadline_ms].append(call)
         unclear_ms = min((call.invoked_ms for call in attempts.unknown), default=inf)
         for deadline_ms, calls in by_deadline.items():
             from_ms = min(unclear_ms, *(call.invoked_ms for call in calls), inf)
@@ -182,19 +188,16 @@ class History:
             self.by_sku[sku].steps.append(Step(from_ms, until_ms, -units, units, inf, words))
 
     def _not_to_be_had(self, hold: Hold, ended_ms: float) -> None:
-        """A payment that must be refunded found too few units, if its hold had ended by then. Of several lines, nobody knows which."""
-        if len(hold.lines) > 1:
-            return
-        [(sku, units)] = hold.lines.items()
-        for attempts in self._of["commit"][hold.call.reservation_id]:
-            told = [call for call in attempts.refused if call.code == "refund_required"]
-            if not told:
+        """A payment that must be refunded found too few units of the lines that stock was short of, if its hold had ended by then."""
+        for refusal in refusals((), self._of["commit"][hold.call.reservation_id]):
+            from_ms, until_ms = refusal.from_ms, refusal.until_ms
+            if from_ms <= ended_ms or self._unjudged.touch(from_ms, until_ms):
                 continue
-            from_ms = min(call.invoked_ms for call in (*told, *attempts.unknown))
-            until_ms = min(call.answered_ms for call in told)
-            if from_ms > ended_ms and not self._unjudged.touch(from_ms, until_ms):
-                words = f"{hold.call.user} was refused a late payment of {units} {sku} at {from_ms:.0f} to {until_ms:.0f} ms"
-                self.by_sku[sku].steps.append(Step(from_ms, until_ms, 0, -inf, units - 1, words))
+            for line in refusal.call.refused:
+                if line.verdict in OF_STOCK:
+                    units = line.requested
+                    words = f"{hold.call.user} was refused a late payment of {units} {line.sku} at {from_ms:.0f} to {until_ms:.0f} ms"
+                    self.by_sku[line.sku].steps.append(Step(from_ms, until_ms, 0, -inf, units - 1, words))
 
     def _runs_out(self, hold: Hold) -> tuple[float, float, bool]:
         """From when until when the hold runs out; and whether its units come back in between all at once."""

@@ -3,7 +3,8 @@
 Every SKU is a counter by itself: what is free is taken, given back when a hold is released or its told deadline comes,
 and a refusal tells how much there was. A basket becomes a step for each of its SKUs, so this is a necessary condition:
 that all lines of a basket happen at the same moment is not looked at. Nor are carts, whose own hold counts as available to
-them, customers' limits, or stock that comes in or goes out while the history lasts: have none of these in it.
+them, cancelled orders, or stock that comes in while the history lasts: have none of these in it. Who is refused for a limit,
+a pause or a window has found nothing out about stock, and counts for nothing here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What buyers were told of stock: refusals that should not have been, and holds that came back too early, too late or never.
+"""What buyers were told of stock and limits: refusals that should not have been, and holds that came back too early, too late or never.
 
 The moment at which a refusal was decided lies somewhere between its call and its answer, so it is called false only if
 at every moment between the two there was enough. A hold counts as free from its deadline on, whenever it was ended.
@@ -6,15 +6,17 @@ at every moment between the two there was enough. A hold counts as free from its
 
 from __future__ import annotations
 
+import json
+import sys
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from engine.fold import MOVES
+from engine.fold import LIMITS, MOVES
 from engine.invariants import Invariant, Violation
-from engine.invariants.history import Call
+from engine.invariants.attempts import Refusal
 from engine.invariants.windows import Windows
 from engine.values import Event, Line
 
@@ -26,13 +28,14 @@ OF_STOCK = ("insufficient", "all_held", "sold_out")
 class Live:
     """A hold that hasn't ended. `deadline_ms` is the latest; 0 if neither the ledger nor a buyer knows it."""
 
+    user: str
     lines: tuple[Line, ...]
     deadline_ms: int
 
 
 @dataclass
 class Free:
-    """Units of one SKU that can be had, over time: `after[i]` from `at_ms[i]` on."""
+    """A number over time, such as the units of one SKU that can be had: `after[i]` from `at_ms[i]` on."""
 
     at_ms: list[int] = field(default_factory=list)
     after: list[int] = field(default_factory=list)
@@ -47,29 +50,34 @@ class Free:
 def free(events: Iterable[Event], deadlines: Mapping[str, int]) -> dict[str, Free]:
     """By SKU. `deadlines` are what buyers were told, for reservations of which the ledger has none."""
     changes: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for at_ms, effect, _, lines in _effects(events, deadlines):
+        if step := MOVES.get(effect, (0,))[0]:
+            for line in lines:
+                changes[line.sku].append((at_ms, step * line.quantity))
+    return {sku: _free(sorted(each)) for sku, each in changes.items()}
+
+
+def _effects(events: Iterable[Event], deadlines: Mapping[str, int]) -> Iterator[tuple[int, str, str, tuple[Line, ...]]]:
+    """Time, effect, user and lines of each event. A hold ends at its deadline at the latest, whenever it was ended."""
     live: dict[str, Live] = {}
     for event in events:
         hold = live.get(event.reservation_id)
         late = event.op == "commit" and hold is None
-        step = MOVES.get("commit late" if late else event.op, (0,))[0]
         at_ms = event.at_ms
         if event.op in ("release", "expire") and hold and hold.deadline_ms:
             at_ms = min(at_ms, hold.deadline_ms)
-        if step:
-            for line in event.lines:
-                changes[line.sku].append((at_ms, step * line.quantity))
+        yield at_ms, "commit late" if late else event.op, event.user, event.lines
         follow(live, event, deadlines)
     for hold in live.values():
-        for line in hold.lines if hold.deadline_ms else ():
-            changes[line.sku].append((hold.deadline_ms, line.quantity))
-    return {sku: _free(sorted(each)) for sku, each in changes.items()}
+        if hold.deadline_ms:
+            yield hold.deadline_ms, "expire", hold.user, hold.lines
 
 
 def follow(live: dict[str, Live], event: Event, deadlines: Mapping[str, int]) -> None:
     """Keep the live holds as they are after the event."""
     reservation_id = event.reservation_id
     if event.op == "reserve":
-        live[reservation_id] = Live(event.lines, event.deadline_ms or deadlines.get(reservation_id, 0))
+        live[reservation_id] = Live(event.user, event.lines, event.deadline_ms or deadlines.get(reservation_id, 0))
     elif event.op == "extend" and reservation_id in live:
         live[reservation_id].deadline_ms = event.deadline_ms
     elif event.op in ("release", "expire", "commit"):
@@ -82,12 +90,12 @@ def _free(changes: list[tuple[int, int]]) -> Free:
 
 
 def false_refusals(
-    calls: Iterable[Call], units_free: Mapping[str, Free], unjudged: Windows, slack_ms: float
+    refusals: Iterable[Refusal], units_free: Mapping[str, Free], unjudged: Windows, slack_ms: float
 ) -> Iterator[Violation]:
     """One for each line that was refused for want of stock though there was enough all the time."""
-    for call in calls:
-        from_ms, until_ms = call.invoked_ms - slack_ms, call.answered_ms + slack_ms
-        if not call.refused or unjudged.touch(from_ms, until_ms):
+    for refusal in refusals:
+        call, from_ms, until_ms = refusal.call, refusal.from_ms - slack_ms, refusal.until_ms + slack_ms
+        if unjudged.touch(from_ms, until_ms):
             continue
         for line in call.refused:
             if line.verdict not in OF_STOCK or line.sku not in units_free:
@@ -101,6 +109,55 @@ def false_refusals(
             else:
                 continue
             yield Violation(Invariant.NO_FALSE_REFUSAL, text)
+
+
+def false_limits(
+    refusals: Iterable[Refusal],
+    events: Sequence[Event],
+    deadlines: Mapping[str, int],
+    unjudged: Windows,
+    slack_ms: float,
+) -> Iterator[Violation]:
+    """One for each line that was refused for its limit though at no moment of the call it was above what its customer might have.
+
+    SKUs of whose limit the events say nothing aren't judged.
+    """
+    limits, changes = _limits(events), defaultdict(list)
+    for at_ms, effect, user, lines in _effects(events, deadlines):
+        if step := LIMITS.get(effect):
+            for each in lines:
+                changes[each.sku, user].append((at_ms, -step * each.quantity))
+    below: dict[tuple[str, str], Free] = {}
+    for refusal in refusals:
+        call, from_ms, until_ms = refusal.call, refusal.from_ms - slack_ms, refusal.until_ms + slack_ms
+        if unjudged.touch(from_ms, until_ms):
+            continue
+        for line in call.refused:
+            if line.verdict != "limit_exceeded" or line.sku not in limits:
+                continue
+            name = (line.sku, call.user)
+            if name not in below:
+                below[name] = _free(sorted(changes[name]))
+            had = -below[name].least(from_ms, until_ms)
+            limit = limits[line.sku].least(from_ms, until_ms)
+            if had + line.requested <= limit:
+                text = (
+                    f"{line.sku} was refused as limit_exceeded to {call.user} at {from_ms:.0f} to {until_ms:.0f} ms: "
+                    f"{line.requested} asked, {had} held and bought, the limit is {limit}"
+                )
+                yield Violation(Invariant.NO_FALSE_REFUSAL, text)
+
+
+def _limits(events: Iterable[Event]) -> dict[str, Free]:
+    """The limit of each SKU that ever had one, over time."""
+    found: dict[str, Free] = defaultdict(Free)
+    for event in events:
+        for name, value in json.loads(event.detail or "[]") if event.op in ("recount", "configure") else ():
+            if name == "limit_per_customer":
+                limit = found[event.lines[0].sku]
+                limit.at_ms.append(event.at_ms)
+                limit.after.append(int(value) if value else sys.maxsize)
+    return found
 
 
 def returns(

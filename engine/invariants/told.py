@@ -12,17 +12,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.invariants import Invariant, Violation
-from engine.invariants.attempts import Attempts, by_key, in_order
+from engine.invariants.attempts import OPERATIONS, Attempts, by_key, in_order, refusals
 from engine.invariants.effects import Recorded, acknowledged, prefix
 from engine.invariants.history import Call, Loss, Outcome, Skew
-from engine.invariants.stock_told import false_refusals, free, returns
+from engine.invariants.orders_told import messages, parts, payments_used
+from engine.invariants.standing import Standing, standings
+from engine.invariants.stock_told import false_limits, false_refusals, free, returns
 from engine.invariants.windows import Windows
 from engine.values import Event
 
 DECIDED = ("refund_required", "already_committed")
 """What a payment is refused with for good."""
 
-EVERY_CALL = frozenset(("reserve", "commit", "release", "extend"))
+EVERY_CALL = frozenset(OPERATIONS)
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,20 @@ def told(
     yield from _reservations(case)
     yield from _unasked(case)
     yield from _payments(case)
+    yield from payments_used(case.attempts["commit"])
+    for op in {"fulfil", "cancel"} & bounds.complete:
+        yield from parts(op, case.attempts[op], case.recorded, losses)
+    if "notify" in bounds.complete:
+        yield from messages(case.attempts["notify"], case.recorded)
     yield from _owners(case, calls)
     deadlines: dict[str, int] = {}
     for call in calls:
         if call.operation == "reserve" and call.outcome is Outcome.OK and call.deadline_ms:
             deadlines.setdefault(call.reservation_id, call.deadline_ms)
     unjudged = Windows((*losses, *skews), bounds.promised_ms, bounds.slack_ms)
-    yield from false_refusals(calls, free(events, deadlines), unjudged, bounds.slack_ms)
+    refused = list(refusals(calls, case.attempts["commit"]))
+    yield from false_refusals(refused, free(events, deadlines), unjudged, bounds.slack_ms)
+    yield from false_limits(refused, events, deadlines, unjudged, bounds.slack_ms)
     yield from returns(events, deadlines, skewed, unjudged, bounds.return_ms, bounds.read_ms)
 
 
@@ -106,7 +115,7 @@ def _kept(case: Case, calls: Sequence[Call]) -> Iterator[Violation]:
 
 
 def _reservations(case: Case) -> Iterator[Violation]:
-    """A key has one reservation, a reservation one key, one event and, unless it was lost between, one deadline."""
+    """A key has one reservation, a reservation one key and one event."""
     owner: dict[str, Attempts] = {}
     for attempts in case.attempts["reserve"]:
         ids = {call.reservation_id for call in attempts.ok}
@@ -125,14 +134,18 @@ def _reservations(case: Case) -> Iterator[Violation]:
 
 
 def _repeats(case: Case, attempts: Attempts) -> Iterator[Violation]:
-    """What was once granted is granted again, in the same words."""
+    """What was once granted is granted again: an extension in the same words, a reservation as it is then."""
     granted = in_order(attempts.ok)
     if not granted:
         return
     first = granted[0]
     words = f"{first.operation} {first.reservation_id}"
-    for call in granted[1:]:
-        if first.deadline_ms != call.deadline_ms and case.settled(first.invoked_ms, call.answered_ms):
+    for call in granted:
+        if not case.settled(first.invoked_ms, call.answered_ms):
+            continue
+        if call.operation == "reserve":
+            yield from _as_it_is(case, call)
+        elif first.deadline_ms != call.deadline_ms:
             text = f"{words} was told to last until {first.deadline_ms}, and, asked again, until {call.deadline_ms}"
             yield Violation(Invariant.IDEMPOTENCY, text)
     known_ms = min([first.answered_ms, *_recorded_ms(case, first)])
@@ -140,6 +153,18 @@ def _repeats(case: Case, attempts: Attempts) -> Iterator[Violation]:
         again = call.invoked_ms > known_ms and call.operation == "reserve" and call.refused
         if again and case.settled(first.invoked_ms, call.answered_ms):
             yield Violation(Invariant.IDEMPOTENCY, f"{words} was granted, and, asked again, refused as {call.code}")
+
+
+def _as_it_is(case: Case, call: Call) -> Iterator[Violation]:
+    """The state and the deadline that an answer gives are those that the reservation had at a moment of the call."""
+    slack_ms, name = case.bounds.slack_ms, call.reservation_id
+    if not call.state:
+        return
+    possible = set(standings(case.recorded.of(name), call.invoked_ms - slack_ms, call.answered_ms + slack_ms))
+    if Standing(call.state, call.deadline_ms) not in possible:
+        was = ", ".join(f"{each.state or 'nothing'} until {each.deadline_ms}" for each in possible)
+        text = f"reservation {name} was told to be {call.state} until {call.deadline_ms}, but was {was or 'no more'}"
+        yield Violation(Invariant.IDEMPOTENCY, text)
 
 
 def _recorded_ms(case: Case, call: Call) -> Iterator[float]:

@@ -47,6 +47,12 @@ def later(operation: str, user: str, from_ms: float, until_ms: float, **more: An
     return Call(operation, 0, user, invoked_ms=from_ms, answered_ms=until_ms, **known)
 
 
+def refunded(user: str, from_ms: float, until_ms: float, verdict: str) -> Call:
+    lines = (RefusedLine(MUG, 1, 0, verdict),)
+    told = {"outcome": Outcome.REFUSED, "code": "refund_required", "refused": lines}
+    return later("commit", user, from_ms, until_ms, **told)
+
+
 def unanswered(call: Call) -> Call:
     return replace(call, outcome=Outcome.UNKNOWN, answered_ms=inf, deadline_ms=0)
 
@@ -74,7 +80,15 @@ RIGHT: dict[str, tuple[Call, ...]] = {
     "a late payment that found nothing": (
         SHORT,
         reserve("bob", 1_200, 1_220),
-        later("commit", "ann", 1_500, 1_510, outcome=Outcome.REFUSED, code="refund_required"),
+        refunded("ann", 1_500, 1_510, "all_held"),
+    ),
+    "a late payment that was refused for a limit": (SHORT, refunded("ann", 1_500, 1_510, "limit_exceeded")),
+    "a late payment that was told again what was decided first": (
+        SHORT,
+        reserve("bob", 1_200, 1_220),
+        refunded("ann", 1_500, 1_510, "all_held"),
+        later("release", "bob", 1_600, 1_610),
+        refunded("ann", 1_700, 1_710, "all_held"),
     ),
     "told twice": (ANN, replace(ANN, invoked_ms=300, answered_ms=310), refused(400, 410)),
     "two units, of which one is free": (ANN, refused(150, 160, available=0, requested=2)),
@@ -112,7 +126,7 @@ WRONG: dict[str, tuple[Call, ...]] = {
     ),
     "a refund while the units were free": (
         SHORT,
-        later("commit", "ann", 1_500, 1_510, outcome=Outcome.REFUSED, code="refund_required"),
+        refunded("ann", 1_500, 1_510, "all_held"),
     ),
     "refused by a number that was enough": (refused(50, 60, available=9, requested=2, verdict="insufficient"),),
     "could be had, of too few": (refused(50, 60, available=1, requested=2, verdict="ok"),),
