@@ -24,15 +24,16 @@ from engine.invariants.history import Loss, Skew, written
 from engine.store import client
 from engine.values import Operation, Origin
 from tests.chaos.buyers import SCARCE, SKUS, Shop
-from tests.chaos.heard import History
+from tests.chaos.heard import History, Market
 from tests.chaos.link import Link
+from tests.chaos.regulars import REGULAR, SCARCE_REGULAR, Office, Regulars
 from tests.chaos.stores import Postgres, RedisPair
 from tests.command.service import ROOT, Process, Service, environment, family, part, workers
 from tests.waiting import wait_until
 
 PLENTY, LITTLE = 1_000_000, 25
 LIMITED = SKUS[::3]
-SHOPS = 5
+SHOPS, REGULARS = 5, 2
 SOON_SECONDS = 60.0
 
 WITHIN = {"STOCKADE_SNAPSHOT_SECONDS": "10", "STOCKADE_WORKERS": "2", "STOCKADE_LOG_REQUESTS": "0"}
@@ -78,9 +79,12 @@ class Arena:
         self.second_keeper = self._start_keeper()
         stack.callback(self._end_second_keeper)
         self._stock()
-        tokens = {scope: self.service.token("shop", scope) for scope in ("storefront", "payments")}
-        self.shops = [Shop(number, seed, self.address, tokens, self.history) for number in range(SHOPS)]
-        self.probe = Shop(SHOPS, seed, self.address, tokens, self.history)
+        tokens = {scope: self.service.token("shop", scope) for scope in ("storefront", "payments", "ops")}
+        known = (seed, self.address, tokens, self.history, Market())
+        kinds = [*[Shop] * SHOPS, *[Regulars] * REGULARS, Office]
+        self.shops = [kind(number, *known) for number, kind in enumerate(kinds)]
+        Regulars.secret = self._environment["STOCKADE_WEBHOOK_SECRET"]
+        self.probe = Shop(len(kinds), *known)
         for shop in self.shops:
             shop.start()
         stack.callback(self.stop_trading)
@@ -213,17 +217,19 @@ class Arena:
             return subprocess.Popen(command, env=self._environment, cwd=ROOT, stdout=log, stderr=log)
 
     def _stock(self) -> None:
-        for sku in SKUS:
+        for sku in (*SKUS, *REGULAR):
             self.engine.stock.configure(sku, on_hand(sku), limit(sku), Origin("chaos"), Operation())
 
 
 def on_hand(sku: str) -> int:
-    """What every SKU has, from the beginning to the end."""
-    return LITTLE if sku in SCARCE else PLENTY
+    """What every SKU has at first; from then on units are only shipped."""
+    return LITTLE if sku in SCARCE else LITTLE * 10 if sku in SCARCE_REGULAR else PLENTY
 
 
 def limit(sku: str) -> dict[str, str]:
-    """Some SKUs have one, so that Redis counts what each buyer has. It is more than anybody ever asks for."""
+    """Some have one that is more than anybody ever asks for. Those of the regulars begin with every second one limited."""
+    if sku in REGULAR[::2]:
+        return {"limit_per_customer": "3"}
     return {"limit_per_customer": "10"} if sku in LIMITED else {}
 
 

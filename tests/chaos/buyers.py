@@ -9,13 +9,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from engine.invariants.history import Call, Outcome, RefusedLine
-from tests.chaos.heard import History
+from tests.chaos.heard import History, Market
 
 SKUS = [f"chaos-{number:02}" for number in range(40)]
 SCARCE = SKUS[:4]
@@ -32,6 +33,9 @@ MEDDLES, PAYS_ONCE_MORE = 0.03, 0.05
 SHORT_SECONDS = 7
 PAYS_LATE, LATE_SECONDS = 0.2, 0.3
 """Of those who let a short time run out, how many pay so long after it."""
+
+RIVALS, USED_BEFORE, SHIPPED = 0.03, 0.02, 0.2
+"""Payments with the id of another that is being made, or was made; and orders that come to be shipped."""
 
 PAUSE_SECONDS = 0.02
 
@@ -61,7 +65,13 @@ class Shop(threading.Thread):
     """One connection of a shop's back end, for many buyers. It repeats what stayed unclear until it is clear."""
 
     def __init__(
-        self, number: int, seed: int, address: Callable[[], tuple[str, int]], tokens: dict[str, str], history: History
+        self,
+        number: int,
+        seed: int,
+        address: Callable[[], tuple[str, int]],
+        tokens: dict[str, str],
+        history: History,
+        market: Market,
     ) -> None:
         super().__init__(name=f"shop-{number}", daemon=True)
         self._pick = random.Random(seed * 1_000 + number)
@@ -69,6 +79,7 @@ class Shop(threading.Thread):
         self._address = address
         self._tokens = tokens
         self._history = history
+        self._market = market
         self._connection: http.client.HTTPConnection | None = None
         self._turn = 0
         self._unclear: list[Again] = []
@@ -142,7 +153,7 @@ class Shop(threading.Thread):
             chance = self._pick.random()
             scarce = any(sku in SCARCE for sku, _ in one.basket.lines)
             if chance < (PAYS_FOR_SCARCE if scarce else PAYS):
-                self._certainly(partial(self._pay, one))
+                self._certainly(partial(self._pay, one, self._payment_id(one)))
                 if self._pick.random() < PAYS_ONCE_MORE:
                     self._certainly(partial(self._pay, one, f"again-{one.id}"))
             elif chance < PAYS + WALKS_AWAY:
@@ -159,6 +170,18 @@ class Shop(threading.Thread):
         """Pay for the holds whose time has run out by now. They stand in the order in which they were made."""
         while self._late and self._late[0][0] < time.monotonic():
             self._certainly(partial(self._pay, self._late.popleft()[1]))
+
+    def _payment_id(self, one: Held) -> str:
+        """Mostly one of its own. Now and then that of another payment: one that is being made, or any that was made before."""
+        chance, payment_id = self._pick.random(), f"pay-{one.id}"
+        if chance < RIVALS and self._market.rivals:
+            with suppress(IndexError):
+                return self._market.rivals.popleft()
+        if chance < RIVALS:
+            self._market.rivals.append(payment_id)
+        elif chance < RIVALS + USED_BEFORE and self._market.payments:
+            return self._pick.choice(self._market.payments)
+        return payment_id
 
     def _meddle(self, one: Held) -> None:
         stranger = Held(one.id, replace(one.basket, user=f"not-{one.basket.user}"))
@@ -190,7 +213,7 @@ class Shop(threading.Thread):
             if result["status"] == 201:
                 found = result["reservation"]
                 held[basket.key] = Held(found["id"], basket)
-                self._ended(call, answered_ms, reservation_id=found["id"], deadline_ms=_ms(found["expires_at"]))
+                self._granted(call, answered_ms, found)
             elif result["status"] >= 500:
                 self._note(result["problem"])
                 unclear.append(basket)
@@ -206,6 +229,9 @@ class Shop(threading.Thread):
         call = self._began("commit", held.basket, payment_id, held.id)
         answer = self._asked(call, "POST", f"/v1/reservations/{held.id}/commit", {"payment_id": payment_id}, "payments")
         if "order" in answer:
+            self._market.payments.append(payment_id)
+            if self._pick.random() < SHIPPED:
+                self._market.orders.append(held)
             self._ended(call, self._history.clock.now_ms(), late=answer["late"])
         else:
             self._refused(call, self._history.clock.now_ms(), answer)
@@ -224,7 +250,7 @@ class Shop(threading.Thread):
         path, body = f"/v1/reservations/{held.id}/extend", {"hold_seconds": seconds}
         answer = self._asked(call, "POST", path, body, "storefront", held.basket.user, key)
         if "state" in answer:
-            self._ended(call, self._history.clock.now_ms(), deadline_ms=_ms(answer["expires_at"]))
+            self._ended(call, self._history.clock.now_ms(), deadline_ms=ms(answer["expires_at"]))
         else:
             self._refused(call, self._history.clock.now_ms(), answer)
 
@@ -239,6 +265,12 @@ class Shop(threading.Thread):
             lines=basket.lines,
         )
 
+    def _granted(self, call: Call, answered_ms: float, found: dict[str, Any]) -> None:
+        if sorted((line["sku"], line["quantity"]) for line in found["lines"]) != sorted(call.lines):
+            self._history.strange.append(f"{answered_ms:.0f}: {call.lines} asked, {found}")
+        told = {"reservation_id": found["id"], "deadline_ms": ms(found["expires_at"]), "state": found["state"]}
+        self._ended(call, answered_ms, **told)
+
     def _ended(self, call: Call, answered_ms: float, **told: Any) -> None:
         self._history.add(replace(call, answered_ms=answered_ms, outcome=Outcome.OK, **told))
 
@@ -249,7 +281,7 @@ class Shop(threading.Thread):
                 line["requested"],
                 line["available"],
                 line.get("verdict", ""),
-                _ms(line["next_release_at"]) if line.get("next_release_at") else 0,
+                ms(line["next_release_at"]) if line.get("next_release_at") else 0,
             )
             for line in problem.get("lines", ())
         )
@@ -264,12 +296,12 @@ class Shop(threading.Thread):
             raise
 
     def _call(self, method: str, path: str, body: Any, scope: str, user: str = "", key: str = "") -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {self._tokens[scope]}", "Content-Type": "application/json"}
-        headers |= ({"Stockade-User": user} if user else {}) | ({"Idempotency-Key": key} if key else {})
+        sent = b"" if body is None else json.dumps(body).encode()
+        headers = self._headers(scope, user, key, sent)
         try:
             if self._connection is None:
                 self._connection = http.client.HTTPConnection(*self._address(), timeout=TIMEOUT_SECONDS)
-            self._connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
+            self._connection.request(method, path, sent or None, headers)
             response = self._connection.getresponse()
             text = response.read()
             document: dict[str, Any] = json.loads(text)
@@ -280,6 +312,11 @@ class Shop(threading.Thread):
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.hang_up()
             raise Unclear from error
+
+    def _headers(self, scope: str, user: str, key: str, sent: bytes) -> dict[str, str]:
+        headers = {"Authorization": f"Bearer {self._tokens[scope]}"}
+        headers |= {"Content-Type": "application/json"} if sent else {}
+        return headers | ({"Stockade-User": user} if user else {}) | ({"Idempotency-Key": key} if key else {})
 
     def _note(self, problem: dict[str, Any]) -> None:
         self._history.codes[problem["code"]] += 1
@@ -296,5 +333,5 @@ def _item(basket: Basket) -> dict[str, Any]:
     }
 
 
-def _ms(time_of_day: str) -> int:
+def ms(time_of_day: str) -> int:
     return round(datetime.fromisoformat(time_of_day).timestamp() * 1000)

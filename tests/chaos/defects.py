@@ -38,7 +38,7 @@ class Defect:
 
 NO_COMPARISON = Change(
     "engine/recovery.py",
-    "if finding.need is not Need.REBUILD and (why := self._differs(finding))",
+    "if recovered.finding.need is not Need.REBUILD and (why := self._differs(finding))",
     "if (why := '')",
 )
 
@@ -152,7 +152,7 @@ DEFECTS = [
             Change("engine/recovery.py", ' and meta.get("run_id") == self._store.run_id()', ""),
             Change(
                 "engine/store.py",
-                "if not certified or _run(connection.read_response()) != certified:",
+                "if _run(connection.read_response()) != certified or layout != str(LAYOUT):",
                 "if not _run(connection.read_response()):",
             ),
         ),
@@ -195,7 +195,7 @@ DEFECTS = [
     ),
     Defect(
         "a second payment is taken for an order that is paid",
-        (Change("lua/commit.lua", "if record[6] then return {'already_committed'} end\n", ""),),
+        (Change("lua/commit.lua", "if record[5] then return {'already_committed'} end\n", ""),),
         (Invariant.IDEMPOTENCY, Invariant.LIFECYCLE),
     ),
     Defect(
@@ -203,8 +203,8 @@ DEFECTS = [
         (
             Change(
                 "lua/commit.lua",
-                "  if held < tonumber(quantity) then\n",
-                "  if live and held < tonumber(quantity) then\n",
+                "  if line.quantity <= line.available then return 'ok' end\n",
+                "  if true then return 'ok' end\n",
             ),
         ),
         (Invariant.RANGE, Invariant.NO_OVERSELL),
@@ -220,5 +220,48 @@ DEFECTS = [
         ),
         (Invariant.FENCING,),
         ("redis_data_gone", "redis_killed"),
+    ),
+    Defect(
+        "limits don't count what was bought before",
+        (
+            Change(
+                "lua/reserve.lua",
+                "    local has = (redis.call('HGET', line.buyers_key, user) or 0) - own.quantity\n",
+                "    local has = 0\n",
+            ),
+        ),
+        (Invariant.TERMS,),
+    ),
+    Defect(
+        "a limit refuses one unit too early",
+        (Change("lua/reserve.lua", "  if line.quantity > allowed then", "  if line.quantity >= allowed then"),),
+        (Invariant.NO_FALSE_REFUSAL,),
+    ),
+    Defect(
+        "a late payment ignores a pause",
+        (Change("lua/commit.lua", "  if sku[8] or meta[5] then return 'paused' end\n", ""),),
+        (Invariant.TERMS,),
+    ),
+    Defect(
+        "one payment pays twice",
+        (
+            Change(
+                "lua/commit.lua",
+                "if (redis.call('GET', payment_key) or id) ~= id then return {'payment_already_used'} end\n",
+                "",
+            ),
+            Change("engine/reservations.py", "                raise PaymentAlreadyUsed\n", "                pass\n"),
+        ),
+        (Invariant.PAYMENTS,),
+    ),
+    Defect(
+        "partial fulfilment ships all",
+        (Change("lua/fulfil.lua", "local wanted = #ARGV < 7 and left or named[sku] or 0", "local wanted = left"),),
+        (Invariant.ACKNOWLEDGED, Invariant.REFUSED),
+    ),
+    Defect(
+        "the successor whose units a payment has taken isn't released",
+        (Change("lua/commit.lua", "  redis.call('HSET', old_key, 'state', 'released')\n", ""),),
+        (Invariant.FOLD, Invariant.HOLDS, Invariant.DEADLINES),
     ),
 ]

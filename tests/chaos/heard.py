@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from engine.invariants.history import Call, Outcome
 
@@ -18,6 +19,15 @@ class Clock:
 
     def now_ms(self) -> float:
         return self._base_ms + time.monotonic() * 1000 + self.offset_ms
+
+
+@dataclass
+class Market:
+    """What those who trade know of each other: orders to ship, payment ids that were used, and those that somebody is using now."""
+
+    orders: deque[Any] = field(default_factory=lambda: deque(maxlen=200))
+    payments: deque[str] = field(default_factory=lambda: deque(maxlen=500))
+    rivals: deque[str] = field(default_factory=lambda: deque(maxlen=3))
 
 
 @dataclass
