@@ -74,6 +74,14 @@ class Skew:
     until_ms: float
 
 
+@dataclass(frozen=True)
+class Down:
+    """A time in which no process of the service ran, so that nobody could end a hold whose time ran out."""
+
+    from_ms: float
+    until_ms: float
+
+
 def written(calls: Iterable[Call]) -> Iterator[str]:
     """One line of JSON a call; an answer that never came has null for its time."""
     for call in calls:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from engine.invariants import Invariant, Violation
 from engine.invariants.attempts import OPERATIONS, Attempts, by_key, in_order, refusals
 from engine.invariants.effects import Recorded, acknowledged, prefix
-from engine.invariants.history import Call, Loss, Outcome, Skew
+from engine.invariants.history import Call, Down, Loss, Outcome, Skew
 from engine.invariants.orders_told import messages, parts, payments_used
 from engine.invariants.standing import Standing, standings
 from engine.invariants.stock_told import false_limits, false_refusals, free, returns
@@ -34,6 +34,7 @@ class Bounds:
     `promised_ms`: what was acknowledged so long before a loss, or after that, may be lost; commits and refunds never.
     `slack_ms`: how far a call's times may be off Redis's clock. `return_ms`: from a hold's deadline to its units' return; None: not judged.
     `read_ms`: when the ledger was read. `complete`: operations of which every call is in the history.
+    `down`: when nothing ran, which puts the return of holds off.
     """
 
     promised_ms: float = 1_000
@@ -41,6 +42,7 @@ class Bounds:
     return_ms: float | None = None
     read_ms: float = 0
     complete: frozenset[str] = EVERY_CALL
+    down: Sequence[Down] = ()
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def told(
     refused = list(refusals(calls, case.attempts["commit"]))
     yield from false_refusals(refused, free(events, deadlines), unjudged, bounds.slack_ms)
     yield from false_limits(refused, events, deadlines, unjudged, bounds.slack_ms)
-    yield from returns(events, deadlines, skewed, unjudged, bounds.return_ms, bounds.read_ms)
+    idle = Windows((*losses, *skews, *bounds.down), bounds.promised_ms, bounds.slack_ms)
+    yield from returns(events, deadlines, skewed, idle, bounds.return_ms, bounds.read_ms)
 
 
 def _kept(case: Case, calls: Sequence[Call]) -> Iterator[Violation]:

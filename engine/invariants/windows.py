@@ -5,13 +5,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 
-from engine.invariants.history import Loss, Skew
+from engine.invariants.history import Down, Loss, Skew
 
 
 class Windows:
     """Losses and skews, each `before_ms` and `after_ms` wider than it was."""
 
-    def __init__(self, windows: Iterable[Loss | Skew], before_ms: float = 0, after_ms: float = 0) -> None:
+    def __init__(self, windows: Iterable[Loss | Skew | Down], before_ms: float = 0, after_ms: float = 0) -> None:
         self._from: list[float] = []
         self._until: list[float] = []
         for window in sorted(windows, key=lambda each: each.from_ms):

@@ -20,7 +20,7 @@ from engine.config import from_environment
 from engine.data_dir import DataDir
 from engine.engine import Engine, build
 from engine.errors import StoreUnavailable
-from engine.invariants.history import Loss, Skew, written
+from engine.invariants.history import Down, Loss, Skew, written
 from engine.store import client
 from engine.values import Operation, Origin
 from tests.chaos.buyers import SCARCE, SKUS, Shop
@@ -40,13 +40,14 @@ WITHIN = {"STOCKADE_SNAPSHOT_SECONDS": "10", "STOCKADE_WORKERS": "2", "STOCKADE_
 
 
 class Arena:
-    """`losses` and `skews` are what the faults have noted for the judge."""
+    """`losses`, `skews` and `downs` are what the faults have noted for the judge."""
 
     def __init__(self, directory: Path, seed: int) -> None:
         self.directory = directory
         self.history = History()
         self.losses: list[Loss] = []
         self.skews: list[Skew] = []
+        self.downs: list[Down] = []
         self.forks_decided = 0
         with ExitStack() as stack:
             self._start(directory, seed, stack)
@@ -192,6 +193,10 @@ class Arena:
     def note_skew(self, from_ms: float) -> None:
         """Redis's clock wasn't the buyers' clock from that moment until now."""
         self.skews.append(Skew(from_ms, self.history.clock.now_ms()))
+
+    def note_down(self, from_ms: float) -> None:
+        """Nothing ran from that moment until now."""
+        self.downs.append(Down(from_ms, self.history.clock.now_ms()))
 
     def _gate(self) -> str:
         try:

@@ -270,8 +270,10 @@ def rolling_restart(arena: Arena, pick: random.Random) -> None:
 
 def everything_killed(arena: Arena, pick: random.Random) -> None:
     """kill -9 of every process at once, and a start of all of them."""
+    from_ms = arena.history.clock.now_ms()
     arena.kill_everything()
     arena.start_everything()
+    arena.note_down(from_ms)
 
 
 def _bad(link: Link, mode: Mode) -> None:

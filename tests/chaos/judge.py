@@ -65,7 +65,7 @@ def events(audit: Audit, wanted: Filter = Filter()) -> list[Event]:  # noqa: B00
 def history(arena: Arena) -> tuple[list[str], Counter[str]]:
     """What is off with what buyers were told, against the ledger and by itself; and how much of it could be judged."""
     calls, happened = arena.history.calls, events(arena.engine.audit)
-    bounds = Bounds(PROMISED_MS, SLACK_MS, RETURN_MS, arena.history.clock.now_ms())
+    bounds = Bounds(PROMISED_MS, SLACK_MS, RETURN_MS, arena.history.clock.now_ms(), down=arena.downs)
     found = list(told(calls, happened, arena.losses, arena.skews, bounds))
     stock = {sku: on_hand(sku) for sku in SKUS}
     searched = [call for call in calls if not of_regulars(call)]

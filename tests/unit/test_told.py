@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from engine.invariants import Invariant
-from engine.invariants.history import Call, Loss, Outcome, RefusedLine, Skew
+from engine.invariants.history import Call, Down, Loss, Outcome, RefusedLine, Skew
 from engine.invariants.told import Bounds, told
 from engine.values import Event, Line
 from tests.histories import Shop, Told, units
@@ -426,6 +426,14 @@ def test_what_depends_on_a_clock_that_was_moved_is_not_judged() -> None:
     assert found(early, skews=(Skew(START_MS + 1_400, START_MS + 1_600),)) == set()
     wrongly = also(story(), refused(1_100))
     assert found(wrongly, skews=(Skew(START_MS + 1_050, START_MS + 1_101),)) == set()
+
+
+def test_a_hold_that_ran_out_while_nothing_ran_has_its_bound_after_that() -> None:
+    given = altered(story(), 8, at_ms=START_MS + 2_400)
+    given = (given[0][:-1], [each for each in given[1] if each.seq != 9])
+    assert found(given) == {Invariant.RETURN_BOUND}
+    down = (Down(START_MS + 1_900, START_MS + 2_380),)
+    assert found(given, bounds=replace(BOUNDS, down=down)) == set()
 
 
 def test_a_hold_that_ran_out_while_nothing_worked_has_its_bound_after_that() -> None:
