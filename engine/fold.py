@@ -214,9 +214,9 @@ class Fold:
             case "commit":
                 answer = ["committed", event.at_ms, int(event.detail == "late")]
             case "cancel":
-                answer = ["cancelled", record["state"], record.get("fulfilled", ""), record.get("cancelled", "")]
+                answer = ["cancelled", event.detail, record.get("fulfilled", ""), record.get("cancelled", "")]
             case "fulfil":
-                answer = ["fulfilled", record["state"], record.get("fulfilled", ""), record.get("cancelled", "")]
+                answer = ["fulfilled", event.detail or State.FULFILLED, record.get("fulfilled", ""), record.get("cancelled", "")]
             case "note":
                 answer = ["noted"]
             case "unknown_reservation":

@@ -341,8 +341,7 @@ def test_a_user_s_repeated_cart_is_the_same_one_and_a_guest_s_key_is_refused(
     assert "Idempotent-Replayed" not in first.headers
     answered(ann.put(f"{path}/lines/tee", {"quantity": 1}))
     again = ann.post("/v1/carts", key="k")
-    assert answered(again, 201) == answered(ann.get(path))
-    assert len(answered(again, 201)["lines"]) == 1
+    assert (again.status_code, again.data) == (201, first.data)
     assert again.headers["Idempotent-Replayed"] == "true"
     assert again.headers["Location"] == path
     refused(ann.post("/v1/carts", {"lines": [{"sku": "tee", "quantity": 1}]}, key="k"), 422, "idempotency_key_reused")
@@ -459,8 +458,6 @@ def test_the_repeat_of_a_cart_with_lines_gives_the_same_cart_and_another_body_is
         refused(ann.post("/v1/carts", other, key="k"), 422, "idempotency_key_reused")
     assert len(answered(ann.get(path))["lines"]) == 1
     assert bob.post("/v1/carts", {"lines": [LINE | {"quantity": 2}]}, key="k").headers["Location"] != path
-    assert ann.delete(path).status_code == 204
-    refused(ann.post("/v1/carts", body, key="k"), 404, "not_found")
 
 
 def test_a_guest_s_cart_too_many_is_429_until_a_checkout_makes_room(

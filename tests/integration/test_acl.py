@@ -28,11 +28,12 @@ from engine.store import Store, check, client
 from engine.totals import Totals
 from engine.values import Operation
 from tests import books, servers
+from tests.all_rows import ROWS
 from tests.books import lines
 from tests.conftest import opened, settings
 from tests.doubles import open_gate
 from tests.integration.shops import NO_KEY, OPS, History, Shop, buyer, open_shop
-from tests.script_rows import HELD, ROWS, Call, perform
+from tests.script_rows import HELD, Call, perform
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -66,14 +67,15 @@ KINDS = {
     "lease": "stk:{p0}:lease:*",
     "operation": "stk:{p0}:op:*",
     "checkout": "stk:{p0}:checkout:*",
+    "payment": "stk:{p0}:payment:*",
     "cart": "stk:cart:*",
     "guest_carts": "stk:guest_carts",
 }
 RESTORED = {
-    "DEL": ("reservation", "sku", "buyers", "checkout", "operation"),
+    "DEL": ("reservation", "sku", "buyers", "checkout", "operation", "payment"),
     "HSET": ("reservation", "sku", "buyers"),
-    "SET": ("checkout", "operation"),
-    "PEXPIRE": ("reservation", "checkout", "operation"),
+    "SET": ("checkout", "operation", "payment"),
+    "PEXPIRE": ("reservation", "checkout", "operation", "payment"),
     "ZADD": ("deadlines", "skus"),
     "ZREM": ("deadlines",),
 }

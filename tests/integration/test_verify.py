@@ -65,7 +65,7 @@ def live(engine: Engine, writer: Writer) -> str:
     engine.stock.configure("b", 50, {"limit_per_customer": "20"}, OPS, NO_KEY)
     ids = [engine.reservations.reserve(ANN, lines("a=2 b=1"), 900).id for _ in range(8)]
     for paid in ids[:4]:
-        engine.reservations.commit(paid, SHOP, "p1", NO_KEY)
+        engine.reservations.commit(paid, SHOP, f"p of {paid}", NO_KEY)
     engine.orders.cancel(ids[0], OPS, "", [], NO_KEY)
     engine.orders.cancel(ids[1], OPS, "", lines("a=1"), NO_KEY)
     engine.orders.fulfil(ids[2], OPS, [], NO_KEY)
