@@ -132,7 +132,7 @@ def test_a_keeper_that_hangs(drill: Drill) -> None:
         assert '"keeper":"missing"' in drill.on_call.types(entry, "curl -s $API/readyz")
         assert drill.on_call.types(entry, "GET $K:keeper") == ""
         drill.on_call.types(entry, "stockade keeper")
-        assert '"keeper":"alive"' in drill.on_call.types(entry, "until")
+        assert '"keeper":"alive"' in drill.on_call.types(entry, "readyz", "sleep")
         drill.books_are_right()
     finally:
         os.kill(keeper.pid, signal.SIGCONT)
@@ -146,7 +146,7 @@ def test_a_postgres_that_hangs(drill: Drill) -> None:
     assert '"postgres":"unavailable"' in drill.on_call.types(entry, "curl -s $API/readyz")
     assert re.search(r"^to do +postgres", drill.on_call.types(entry, "stockade doctor"), re.MULTILINE)
     drill.on_call.types(entry, "kill -9")
-    assert '"status":"ready"' in drill.on_call.types(entry, "until")
+    assert '"status":"ready"' in drill.on_call.types(entry, "readyz", "sleep")
     drill.sells()
     drill.books_are_right()
 
