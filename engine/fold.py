@@ -216,7 +216,12 @@ class Fold:
             case "cancel":
                 answer = ["cancelled", event.detail, record.get("fulfilled", ""), record.get("cancelled", "")]
             case "fulfil":
-                answer = ["fulfilled", event.detail or State.FULFILLED, record.get("fulfilled", ""), record.get("cancelled", "")]
+                answer = [
+                    "fulfilled",
+                    event.detail or State.FULFILLED,
+                    record.get("fulfilled", ""),
+                    record.get("cancelled", ""),
+                ]
             case "note":
                 answer = ["noted"]
             case "unknown_reservation":
