@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from uuid import uuid4
@@ -24,6 +25,12 @@ TABLES = (
 )
 
 SECRETS = {"STOCKADE_JWT_SECRET": "a secret of the tests, long enough", "STOCKADE_WEBHOOK_SECRET": "another one"}
+
+
+def pytest_configure() -> None:
+    """A shell starts what is in its background with SIGINT ignored, and so would be all that the tests start and interrupt."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

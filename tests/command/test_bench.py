@@ -5,11 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from loadtests.servers import binary
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_quick_run_measures_the_service_itself_and_keeps_what_it_found(tmp_path: Path) -> None:
     kind = "redis" if binary("redis") else "valkey"
     command = [sys.executable, "-m", "loadtests.bench", "http", "--quick", "--server", kind, "--into", str(tmp_path)]

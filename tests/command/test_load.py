@@ -16,6 +16,7 @@ from loadtests.thresholds import bounds
 from tests.command.service import ROOT, Service, environment
 from tests.waiting import wait_until
 
+QUICK = ("baskets", "flash_crowd")
 CALM = {"reserve_p99_ms", "sold_out_p99_ms", "expiry_lag_p99_ms", "bot_slowdown", "latency_drift"}
 """Thresholds that say more of the machine that runs the tests than of the service."""
 
@@ -60,7 +61,9 @@ def against(
     return load(reports, "--host", host, *arguments, STOCKADE_DATA_DIR=str(service.data_dir))
 
 
-@pytest.mark.parametrize("scenario", SMALL)
+@pytest.mark.parametrize(
+    "scenario", [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in SMALL]
+)
 def test_a_scenario_ends_in_a_verdict_and_a_report(service: Service, tmp_path: Path, scenario: str) -> None:
     run, document = against(service, tmp_path, "--scenario", scenario, *SMALL[scenario])
     assert run.returncode == 0, run.stdout + run.stderr
@@ -71,6 +74,7 @@ def test_a_scenario_ends_in_a_verdict_and_a_report(service: Service, tmp_path: P
     assert str(page) in run.stdout
 
 
+@pytest.mark.slow
 def test_workers_of_a_distributed_run_hand_their_records_to_the_master(service: Service, tmp_path: Path) -> None:
     arguments = ("--checkouts", "30", "--users", "4", "--processes", "2")
     run, document = against(service, tmp_path, *arguments)
@@ -79,6 +83,7 @@ def test_workers_of_a_distributed_run_hand_their_records_to_the_master(service: 
     assert (document["workers"], document["checkouts"]) == (2, 30)
 
 
+@pytest.mark.slow
 def test_a_worker_killed_in_the_middle_costs_nobody_a_unit(tmp_path: Path) -> None:
     arguments = ("--scenario", "basket-overlap", "--checkouts", "150", "--users", "8", "--kill", "worker")
     run, document = load(tmp_path, *arguments)
@@ -95,7 +100,7 @@ def test_a_run_that_misses_a_threshold_fails(service: Service, tmp_path: Path) -
     assert not document["passed"]
 
 
-@pytest.mark.parametrize("processes", ["0", "2"])
+@pytest.mark.parametrize("processes", [pytest.param("0", marks=pytest.mark.slow), "2"])
 def test_an_interrupted_run_is_judged_and_has_not_passed(service: Service, tmp_path: Path, processes: str) -> None:
     host, reports = f"http://{service.host}:{service.port}", tmp_path / "reports"
     arguments = ("--scenario", "basket_overlap", "--users", "2", "--time", "60", "--processes", processes)

@@ -68,7 +68,7 @@ def put_postgres_back(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         directory.remove_socket(socket)
 
 
-@pytest.fixture(params=["with its Redis", "without its Redis"])
+@pytest.fixture(params=["with its Redis", pytest.param("without its Redis", marks=pytest.mark.slow)])
 def upgraded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Service]:
     """Today's `stockade up` on the data directory of the second version, the last one with layout 1."""
     data_dir = tmp_path / "data"
@@ -103,6 +103,7 @@ def test_a_data_directory_of_layout_1_is_made_anew_from_its_ledger_and_goes_on(u
         assert (again.status, again.document["order"]["id"]) == (200, reservation_id)
 
 
+@pytest.mark.slow
 def test_what_was_bought_before_the_upgrade_counts_for_limits_and_payments(upgraded: Service) -> None:
     ann, pay = upgraded.token("ann", "customer"), upgraded.token("till", "payments")
     # Three were bought before there was a limit of four; the two that were held then have run out.

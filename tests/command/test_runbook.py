@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -115,6 +116,10 @@ DURING = {
 """What is wrong while an entry's commands are typed; in the others nothing is."""
 
 
+OWN = pytest.param("own", marks=pytest.mark.slow if shutil.which("redis-cli") else ())
+"""Where redis-cli isn't installed this is the only walk."""
+
+
 def answers(service: Service, directory: Path, path: str) -> list[tuple[Command, str]]:
     """What each command of the page prints with the programs of `path`, and what it should."""
     [url] = [(service.data_dir / "redis.url").read_text().strip()]
@@ -137,7 +142,7 @@ def answers(service: Service, directory: Path, path: str) -> list[tuple[Command,
     return found
 
 
-@pytest.mark.parametrize("redis_cli", ["installed", "own"])
+@pytest.mark.parametrize("redis_cli", ["installed", OWN])
 def test_every_command_of_the_runbook_answers_as_it_says(
     start: Callable[..., Service], tmp_path: Path, redis_cli: str
 ) -> None:

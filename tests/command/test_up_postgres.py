@@ -213,6 +213,7 @@ def test_data_of_something_else_are_left_alone(tmp_path: Path, version: str | No
 
 
 @only_root
+@pytest.mark.slow
 def test_where_namespaces_are_forbidden_it_runs_as_nobody(open_dir: Path, no_namespaces: dict[str, str]) -> None:
     running = [Service(open_dir / "data", no_namespaces)]
     try:

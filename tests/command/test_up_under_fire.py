@@ -58,6 +58,7 @@ class Buyers:
         raise AssertionError(f"no answer to {key} within {PATIENCE_SECONDS} s")
 
 
+@pytest.mark.slow
 def test_every_part_may_be_killed_under_load_and_no_unit_is_lost_or_sold_twice(start: Callable[..., Service]) -> None:
     service = start(workers=2)
     ops = service.token("o", "ops")

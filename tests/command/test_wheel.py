@@ -29,6 +29,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(directory.glob("*.whl"))
 
 
+@pytest.mark.slow
 def test_the_wheel_carries_every_script_and_module_and_no_test(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name for name in names if name.endswith(".lua")} == SCRIPTS | LOOKS
@@ -40,6 +41,7 @@ def test_the_wheel_carries_every_script_and_module_and_no_test(wheel: Path) -> N
     assert not [name for name in names if name.startswith(("tests/", "loadtests/"))]
 
 
+@pytest.mark.slow
 def test_the_wheel_works_away_from_the_checkout(wheel: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as file:
         file.extractall(tmp_path / "site")

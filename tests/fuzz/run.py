@@ -62,7 +62,7 @@ class Arena:
         done("PUT", "/v1/skus/fuzz", plain)
         done("POST", "/v1/skus/fuzz/adjustments", {"delta": 1_000, "reason": "fuzz"})
         held, order = done("POST", "/v1/reservations", line)["id"], done("POST", "/v1/reservations", line)["id"]
-        done("POST", f"/v1/reservations/{order}/commit", {"payment_id": "p"})
+        done("POST", f"/v1/reservations/{order}/commit", {"payment_id": f"of {order}"})
         cart = done("POST", "/v1/carts")["id"]
         return {"held": held, "order": order, "cart": cart, "reservations": held, "orders": order, "carts": cart}
 

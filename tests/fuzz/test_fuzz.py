@@ -38,6 +38,7 @@ def test_nothing_that_is_sent_breaks_it_hangs_or_changes_what_it_was_refused(are
     assert {200, 201, 400, 401, 403, 404, 405, 422} <= arena.statuses.keys()
 
 
+@pytest.mark.slow
 def test_the_books_tell_of_a_change_by_a_request_that_was_refused(arena: Arena) -> None:
     headers = {"lines": [{"sku": "fuzz", "quantity": 1}]}
     arena.stock()

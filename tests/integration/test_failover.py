@@ -126,7 +126,9 @@ def clients_of(server: Server, name: str = "") -> list[dict[str, Any]]:
     return [client for client in found if client["id"] != me and client["name"] == name]
 
 
-@pytest.mark.parametrize("demotes", [True, False], ids=["demoted", "replaced"])
+@pytest.mark.parametrize(
+    "demotes", [pytest.param(True, id="demoted"), pytest.param(False, id="replaced", marks=pytest.mark.slow)]
+)
 def test_every_process_leaves_the_old_master_and_the_standby_keeper_leads_on_the_new_one(
     site: Site, demotes: bool
 ) -> None:

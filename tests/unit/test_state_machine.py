@@ -310,6 +310,25 @@ class Shopping(RuleBasedStateMachine):
             self.the_provider_tells(pick, payment, event)
             self._compare()
 
+    @rule(user=users, sku=known_skus, why=st.sampled_from(["stopped", "paused", "starts_ms", "ends_ms"]))
+    def pay_late_for_what_is_not_sold_any_more(self, user: str, sku: str, why: str) -> None:
+        held, stopped = len(self.ids), self.model.stopped
+        self.reserve(user, [(sku, 1)], 1)
+        if len(self.ids) == held:
+            return
+        self._move(1_000)
+        self._sweep()
+        if why == "stopped":
+            self.ops_stop_selling_or_go_on(True)
+        else:
+            self.ops_configure(sku, None, why, {"paused": 1, "starts_ms": 4, "ends_ms": -1}[why], Lever.NONE)
+        self.commit(0, "p1")
+        self._compare()
+        if why == "stopped":
+            self.ops_stop_selling_or_go_on(stopped)
+        else:
+            self.ops_configure(sku, None, why, None, Lever.NONE)
+
     # Orders
 
     @rule(pick=picks, part=st.one_of(st.just([]), baskets))
