@@ -27,6 +27,11 @@ UNPACKED = Path(__file__).parents[1] / "build" / "promtool" / "usr" / "bin"
 """Where .ci/run puts promtool, whose package would start a server."""
 
 
+def has(name: str) -> bool:
+    """Whether the program is installed."""
+    return shutil.which(name) is not None
+
+
 def needs(name: str) -> str:
     """The path of an installed program. Without it the test is skipped, in CI it fails."""
     found = shutil.which(name) or shutil.which(name, path=str(UNPACKED))

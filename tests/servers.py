@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import pytest
 
 from loadtests import servers
 from loadtests.servers import KINDS, binary, running_postgres
@@ -19,3 +22,9 @@ def running(kind: str, *options: str) -> Iterator[str]:
         needs("redis-server")
     with servers.running(kind, *options) as url:
         yield url
+
+
+def one_and_the_other_slowly() -> list[Any]:
+    """Parameters for what hardly depends on the kind of server: one that is here, and the others among the longest proofs."""
+    quick = next(kind for kind in KINDS if binary(kind))
+    return [quick, *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind != quick)]

@@ -245,6 +245,7 @@ def test_everything_is_in_order_on_a_healthy_new_service_where_nothing_happens(
         assert page.run("document.title") == "Stockade console"
 
 
+@pytest.mark.slow
 def test_a_large_shop_shows_first_what_is_reserved_and_never_a_sku_with_nothing_reserved_among_that(
     chromium: Browser, start: Callable[..., Service]
 ) -> None:

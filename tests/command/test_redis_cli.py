@@ -112,7 +112,7 @@ LINES = [
 """Commands from standard input, in every format."""
 
 
-@pytest.fixture(scope="module", params=servers.KINDS)
+@pytest.fixture(scope="module", params=servers.one_and_the_other_slowly())
 def debuggable(request: pytest.FixtureRequest) -> Iterator[str]:
     with servers.running(request.param, "--enable-debug-command", "yes") as url:
         yield url

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from engine.embedded_postgres import processes
 from tests.command.pages import Command, Shell, commands, has_shape
 from tests.command.quick import installed
 from tests.command.service import ROOT, Service, part
-from tests.programs import needs, without
+from tests.programs import has, needs, without
 from tests.waiting import wait_until
 
 PAGE = ROOT / "docs" / "RUNBOOK.md"
@@ -116,7 +115,7 @@ DURING = {
 """What is wrong while an entry's commands are typed; in the others nothing is."""
 
 
-OWN = pytest.param("own", marks=pytest.mark.slow if shutil.which("redis-cli") else ())
+OWN = pytest.param("own", marks=pytest.mark.slow if has("redis-cli") else ())
 """Where redis-cli isn't installed this is the only walk."""
 
 

@@ -104,6 +104,7 @@ def test_it_listens_on_a_socket_of_the_owner_only_and_keeps_what_it_is_told(serv
     assert stockade("verify", "--data-dir", service.data_dir).returncode == 0
 
 
+@pytest.mark.slow
 def test_its_data_survive_a_stop_which_waits_for_no_client_and_locks_of_before_a_reboot(start: Start) -> None:
     first = start()
     lines = (first.data_dir / "postgres" / "postmaster.pid").read_text().splitlines()
@@ -143,6 +144,7 @@ def test_a_killed_one_is_started_again_whatever_its_backends_do_also_in_a_direct
     assert service.stderr.count("stockade: postgres died") == 1
 
 
+@pytest.mark.slow
 def test_killing_up_ends_its_parts_whatever_they_do_and_the_next_one_has_their_data(start: Start) -> None:
     first = start()
     ops = first.token("o", "ops")
@@ -162,6 +164,7 @@ def test_killing_up_ends_its_parts_whatever_they_do_and_the_next_one_has_their_d
     assert "postgres died" not in second.stderr
 
 
+@pytest.mark.slow
 def test_a_kill_while_its_directory_is_made_does_no_harm(start: Start, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "engine.cli", "up", "--port", "0", "--data-dir", str(tmp_path / "data")]
     with subprocess.Popen(command, env=environment(), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
@@ -241,6 +244,7 @@ def test_where_namespaces_are_forbidden_it_runs_as_nobody(open_dir: Path, no_nam
             service.stop(signal.SIGKILL)
 
 
+@pytest.mark.slow
 @only_root
 def test_nobody_in_a_directory_that_is_too_deep_for_a_socket(open_dir: Path, no_namespaces: dict[str, str]) -> None:
     deep = open_dir / "/".join(["a rather long directory name"] * 4) / "data"

@@ -211,6 +211,7 @@ def _is_a_refusal(answer: Answer) -> None:
     assert "Too many requests" in answer.document["detail"]
 
 
+@pytest.mark.slow
 def test_connections_that_say_nothing_or_do_not_close_hold_nobody_up(pair: Service) -> None:
     with ExitStack() as stack:
         for sent in [b""] * 40 + [b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"] * 4:

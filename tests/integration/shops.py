@@ -127,7 +127,7 @@ def assert_written(shop: Shop) -> None:
     assert [row[1] for row in rows] == list(range(1, len(rows) + 1))
     position = Position()
     for row in rows:
-        position = ledger._followed(position, row)
+        position = ledger.followed(position, row)
     assert shop.position() == position
     entries = {(entry.epoch, entry.seq): entry for entry in shop.engine.store.entries("-", 100_000)}
     written = {(row[0], row[1]): row for row in rows}
