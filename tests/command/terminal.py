@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
@@ -36,6 +37,7 @@ class Terminal:
         )
         os.close(side)
         self.screen = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._read_to = 0
 
     def __enter__(self) -> Terminal:
@@ -79,5 +81,5 @@ class Terminal:
             more = os.read(self._side, 65536) if ready else b""
         except OSError:  # As Linux says that nobody is at the other side any more.
             return False
-        self.screen += SEQUENCES.sub("", more.decode(errors="replace")).replace("\r", "")
+        self.screen += SEQUENCES.sub("", self._decoder.decode(more)).replace("\r", "")
         return bool(more)
