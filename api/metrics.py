@@ -97,6 +97,10 @@ def _of_redis(now: Now) -> Iterable[Metric]:
     )
     yield _gauge("stockade_redis_memory_bytes", "Memory that Redis uses.", glance.used_memory_bytes)
     yield _gauge("stockade_redis_max_memory_bytes", "What it may use; 0: no limit.", glance.max_memory_bytes)
+    if glance.problems:
+        yield _gauge("stockade_record_problems", "What the record check found wrong.", glance.problems.count)
+        age_s = max(0, glance.now_ms - glance.problems.as_of_ms) / 1000
+        yield _gauge("stockade_record_check_age_seconds", "How long ago that was.", age_s)
     events = CounterMetricFamily("stockade_ledger_events", "Events in the ledger since it began.")
     events.add_metric([], int(glance.meta.get("seq") or 0))
     yield events

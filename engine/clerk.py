@@ -50,6 +50,8 @@ class Clerk:
         self._looked_s = -CERTIFY_SECONDS
         self._snapshot_s: float | None = None
         self._said = ("", 0.0)
+        self.trouble = ""
+        """Why the record can't be looked after now; '' if it can."""
 
     def run(self) -> None:
         """Work until told to stop; whatever fails is tried again."""
@@ -59,7 +61,8 @@ class Clerk:
                 if self._leads():
                     pause_s = max(pause_s, self._round())
             except (EngineError, ConfigurationError, RedisError) as error:
-                self._say("record_waits", str(error) or error.__class__.__name__, because=str(error.__cause__ or ""))
+                self.trouble, because = str(error) or error.__class__.__name__, str(error.__cause__ or "")
+                self._say("record_waits", self.trouble, because=because)
                 pause_s = PAUSE_AFTER_FAILURE_SECONDS
             except Exception:
                 log.exception("record_failed")
@@ -89,6 +92,7 @@ class Clerk:
             self._scripts.trim(reached, OVERLAP, self._engine.settings.most_unwritten_events)
             self._recovery.projection.advance(self._stop.is_set)
             self._written_seq = reached.seq
+        self.trouble = ""
         self._snapshot_if_due()
         return 0.0
 
@@ -101,6 +105,7 @@ class Clerk:
         self._written_seq = -1
         self._totals.begin_again()
         if isinstance(outcome, Finding):
+            self.trouble = outcome.why
             self._say("gate_stays_shut", outcome.why, advice="see docs/durability.md; then stockade restore")
             return PAUSE_AFTER_FORK_SECONDS
         _tell(outcome)

@@ -20,6 +20,18 @@ from engine.meter import Meter
 SCHEMA = "0002"
 """The revision in engine/migrations that this program knows."""
 
+TABLES = (
+    *("ledger", "ledger_position", "projection_position", "reservations", "skus", "buyers", "checkouts", "answers"),
+    *("payments", "snapshots", "snapshot_entries"),
+)
+
+UNWRITABLE = """
+    SELECT ARRAY(SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NULL),
+        pg_is_in_recovery() OR current_setting('transaction_read_only')::bool,
+        coalesce(has_table_privilege(to_regclass('ledger')::oid, 'INSERT')
+            AND has_any_column_privilege(to_regclass('ledger_position')::oid, 'UPDATE'), false)
+"""
+
 READERS = 4
 """Connections that a process keeps for reading, at most."""
 
@@ -68,9 +80,19 @@ class Database:
         except FutureTimeout as error:
             raise StoreUnavailable("Postgres doesn't answer in time") from error
 
-    def ping(self) -> None:
-        """Raises: StoreUnavailable: no answer in time."""
-        self.run(lambda connection: connection.execute("SELECT 1 FROM ledger_position"))
+    def unwritable(self) -> str:
+        """What would keep a commit from being written; '' if nothing would.
+
+        Raises:
+            StoreUnavailable: no answer in time.
+        """
+        row = self.run(lambda connection: connection.execute(UNWRITABLE, [list(TABLES)]).fetchone())
+        missing, is_read_only, may_append = row or ([], False, True)
+        if missing:
+            return f"the table {missing[0]} is missing"
+        if is_read_only:
+            return "read-only"
+        return "" if may_append else "this role may not append to the ledger"
 
     def _work(self, work: Callable[[Connection], T], answer: Future[T]) -> None:
         began_s = time.perf_counter()

@@ -24,6 +24,7 @@ from engine.clerk import Clerk
 from engine.engine import Engine
 from engine.errors import Closed, EngineError, StoreUnavailable
 from engine.ids import random_id
+from engine.record_check import RecordCheck
 from engine.store import check
 from engine.totals import Totals
 from engine.values import Origin
@@ -53,6 +54,7 @@ class Keeper:
         self._led = False
         self._totals = Totals(engine.watch)
         self._clerk = Clerk(engine, self.leads, self._stop, self._totals)
+        self._record_check = RecordCheck(engine.database, engine.watch, lambda: self._clerk.trouble)
 
     def run(self) -> None:
         """Work until `stop`: a page of due holds at a time, a beat of the heart between pages when it's time.
@@ -60,7 +62,12 @@ class Keeper:
         Holds at the head that are due but refuse to end (`stuck`) are stepped over until the next beat. A Redis that
         goes away is waited for.
         """
-        works = (self._listen, self._clerk.run, lambda: self._totals.run(self.leads, self._stop))
+        works = (
+            self._listen,
+            self._clerk.run,
+            lambda: self._totals.run(self.leads, self._stop),
+            lambda: self._record_check.run(self.leads, self._stop),
+        )
         threads = [threading.Thread(target=work, daemon=True) for work in works]
         for thread in threads:
             thread.start()

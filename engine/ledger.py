@@ -299,11 +299,12 @@ def events(connection: Connection, partition: str, after: Position, upto: Positi
         if not rows:
             raise LedgerBroken("ledger_gap", f"Postgres has no event after {position.entry_id}")
         for row in rows:
-            position = _followed(position, row)
+            position = followed(position, row)
         yield [event_of(row) for row in rows]
 
 
-def _followed(before: Position, row: Sequence[object]) -> Position:
+def followed(before: Position, row: Sequence[object]) -> Position:
+    """The position of a row of `EVENTS`, if it is the next one and as it was written. Raises: LedgerBroken."""
     epoch, seq, *values = row[:15]
     texts = [None if value is None else str(value) for value in values]
     texts[6] = texts[6] or ""

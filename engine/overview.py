@@ -19,6 +19,9 @@ LATEST_EVENTS = 20
 SHOWN_SKUS = 20
 RATE_SECONDS = 60
 
+UNCHECKED_MS = 15_000
+"""A record that nobody has checked for so long is not known to be whole."""
+
 POSTGRES_AWAY_SECONDS = 5.0
 """Pause after a query that Postgres did not answer; without it, every poll of the console would wait for the time-out."""
 
@@ -158,6 +161,19 @@ def gate(meta: Mapping[str, str], run_id: str) -> str:
     return "open" if meta.get("run_id") == run_id else "closed: not compared with the ledger yet"
 
 
+def record(glance: Glance) -> str:
+    """`ok`, or what the record check found last, or that it finds nothing any more."""
+    found = glance.problems
+    if found is None:
+        return "unchecked"
+    if (silent_ms := glance.now_ms - found.as_of_ms) > UNCHECKED_MS:
+        return f"unchecked for {silent_ms // 1000} s"
+    if not found.count:
+        return "ok"
+    more = f" ({found.count - 1} more)" if found.count > 1 else ""
+    return f"damaged: {found.first[0] if found.first else 'see the log of the keeper'}{more}"
+
+
 def document(overview: Overview) -> dict[str, Any]:
     """Everything that the console shows, read now.
 
@@ -171,6 +187,7 @@ def document(overview: Overview) -> dict[str, Any]:
         "gate": now.gate,
         "keeper": now.glance.keeper or None,
         "postgres": "ok" if now.record else "unavailable",
+        "record": record(now.glance),
         "selling": now.selling,
         "default_hold_seconds": now.default_hold_seconds,
         "redis": {

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import (
@@ -29,7 +30,7 @@ from engine.errors import Closed, ConfigurationError, Inconsistent, StoreUnavail
 from engine.keys import LAYOUT, Keys
 from engine.ledger import Entry, entry_of
 from engine.sku_names import shown, stored
-from engine.values import EVERY_LINE, Event, Line, Operation, Sku, Units, number, unpacked
+from engine.values import EVERY_LINE, Event, Line, Operation, Problems, Sku, Units, number, unpacked
 
 RETRIES = 2
 """Of a call without an answer. Safe, because every script gives the same answer when it runs twice."""
@@ -200,7 +201,7 @@ FULL = 0.99
 class Glance:
     """Redis at one moment. `keeper` is who leads, '' if nobody does; `first_deadline_ms` 0 where no hold lives.
 
-    `units` is what a leading keeper has published last: see `engine.totals`.
+    `units` and `problems` are what a leading keeper has published last: see `engine.totals` and `engine.record_check`.
     """
 
     now_ms: int
@@ -211,6 +212,7 @@ class Glance:
     skus: int
     keeper: str
     units: Units | None
+    problems: Problems | None
     used_memory_bytes: int
     max_memory_bytes: int
 
@@ -265,7 +267,7 @@ class Store:
         return fields
 
     def glance(self) -> Glance:
-        time, meta, live, first, skus, keeper, units, info = self._ask(
+        time, meta, live, first, skus, keeper, units, problems, info = self._ask(
             ("TIME",),
             ("HGETALL", self.keys.meta),
             ("ZCARD", self.keys.deadlines),
@@ -273,10 +275,11 @@ class Store:
             ("ZCARD", self.keys.skus),
             ("GET", self.keys.keeper),
             ("HGETALL", self.keys.totals),
+            ("HGETALL", self.keys.record),
             ("INFO", "server", "replication", "memory"),
         )
         try:
-            return self._glance(time, meta, live, first, skus, keeper, _units(units), info)
+            return self._glance(time, meta, live, first, skus, keeper, _units(units), _problems(problems), info)
         except (ValueError, OverflowError) as error:
             raise Inconsistent("Redis has something else where only numbers were written") from error
 
@@ -289,6 +292,7 @@ class Store:
         skus: int,
         keeper: str | None,
         units: Units | None,
+        problems: Problems | None,
         info: Any,
     ) -> Glance:
         return Glance(
@@ -300,6 +304,7 @@ class Store:
             skus=skus,
             keeper=keeper or "",
             units=units,
+            problems=problems,
             used_memory_bytes=info["used_memory"],
             max_memory_bytes=info.get("maxmemory", 0),
         )
@@ -320,6 +325,11 @@ class Store:
         sums = (value for name in COUNTERS for value in (name, getattr(units, name)))
         names = " ".join(map(stored, units.most_reserved))
         self._ask(("HSET", self.keys.totals, "as_of_ms", units.as_of_ms, *sums, "most_reserved", names))
+
+    def publish_problems(self, found: Problems) -> None:
+        """Write what the record check found, which every process reads with its `glance`."""
+        first = orjson.dumps(found.first).decode()
+        self._ask(("HSET", self.keys.record, "as_of_ms", found.as_of_ms, "count", found.count, "first", first))
 
     def changes(self, after: tuple[int, int], limit: int) -> list[Change]:
         """The events after (epoch, seq): id, op and SKUs only."""
@@ -447,6 +457,10 @@ class Store:
             (reservation_id, deadline_ms, _skus(text or ""))
             for (reservation_id, deadline_ms), text in zip(page, lines, strict=True)
         ]
+
+    def live_names(self, from_ms: int, limit: int) -> list[tuple[str, int]]:
+        """Ids and deadlines (ms) of at most `limit` live holds, from a deadline on."""
+        return self._deadlines(from_ms, "+inf", "LIMIT", 0, limit)
 
     def next_deadline(self, after_ms: int) -> int:
         """The first deadline of any hold after a time; the end of time if there is none."""
@@ -657,6 +671,13 @@ def _units(fields: Mapping[str, str]) -> Units | None:
         return None
     most = tuple(map(shown, fields.get("most_reserved", "").split()))
     return Units(as_of_ms, on_hand, available, reserved, allocated, most)
+
+
+def _problems(fields: Mapping[str, str]) -> Problems | None:
+    try:
+        return Problems(int(fields["as_of_ms"]), int(fields["count"]), tuple(orjson.loads(fields["first"])))
+    except (KeyError, ValueError):
+        return None
 
 
 def _skus(text: str) -> list[str]:

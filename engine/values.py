@@ -61,6 +61,15 @@ class Units:
 
 
 @dataclass(frozen=True)
+class Problems:
+    """What the record check found at `as_of_ms`: how many things are wrong, and the first of them in words."""
+
+    as_of_ms: int
+    count: int
+    first: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Origin:
     """Who asks, and in which request. `actor` acts for `user`; for buyers both are the same."""
 

@@ -104,7 +104,7 @@ class Writer:
                 break
             position = follow(position, entry)
             lines += len(entry.skus)
-            rows.append([partition, *_row(entry), entry.skus, position.payload_hash, position.chain_hash])
+            rows.append(values_of(partition, entry, position))
         if rows:
             with connection.cursor().copy(COPY) as copy:
                 for row in rows:
@@ -151,8 +151,9 @@ def follow(position: Position, entry: Entry) -> Position:
     return Position(entry.epoch, entry.seq, payload_hash, chained(position.chain_hash, payload_hash))
 
 
-def _row(entry: Entry) -> list[object]:
+def values_of(partition: str, entry: Entry, position: Position) -> list[object]:
+    """The values that `COPY` takes for an event at a position. Raises: LedgerBroken: it isn't one of ours."""
     try:
-        return entry.row()
+        return [partition, *entry.row(), entry.skus, position.payload_hash, position.chain_hash]
     except ValueError as error:
         raise LedgerBroken("ledger_conflict", f"Event {entry.epoch}-{entry.seq} in Redis isn't one of ours") from error

@@ -11,18 +11,13 @@ import pytest
 from redis import Redis
 
 from engine.config import Settings, from_environment
+from engine.database import TABLES
 from engine.engine import Engine, build
 from engine.keys import Keys
 from engine.recovery import Recovered, Recovery
 from engine.store import Store, client
 from tests import seed, servers
 from tests.doubles import AtOnce, StreamLedger, open_gate
-
-TABLES = (
-    *("ledger", "ledger_position", "projection_position", "reservations", "skus", "buyers", "checkouts", "answers"),
-    "payments",
-    *("snapshots", "snapshot_entries"),
-)
 
 SECRETS = {"STOCKADE_JWT_SECRET": "a secret of the tests, long enough", "STOCKADE_WEBHOOK_SECRET": "another one"}
 

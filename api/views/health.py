@@ -13,11 +13,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from api import metrics as prometheus
 from engine.engine import Engine
 from engine.errors import Inconsistent, StoreUnavailable
-from engine.overview import gate
+from engine.overview import gate, record
 
 blueprint = Blueprint("health", __name__)
 
-READY = {"redis": "ok", "gate": "open", "postgres": "ok", "keeper": "alive"}
+READY = {"redis": "ok", "gate": "open", "postgres": "ok", "keeper": "alive", "record": "ok"}
 
 docs = get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "Stockade", "validatorUrl": None})
 """Browsable documentation; every asset comes from the package flask-swagger-ui."""
@@ -30,7 +30,7 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """Ready means: Redis and Postgres answer, the gate is open, a keeper leads. Each is named."""
+    """Ready means: a reservation and its payment would work, and the record is whole. Each part is named."""
     checks = readiness(current_app.extensions["stockade"].engine)
     ready = checks == READY
     return _json({"status": "ready" if ready else "not_ready", "checks": checks}, 200 if ready else 503)
@@ -54,9 +54,10 @@ def openapi() -> Response:
 
 def readiness(engine: Engine) -> dict[str, str]:
     """What each check found; `gate` has the reason why it is closed, if there is one."""
-    found = {"redis": "unavailable", "gate": "unknown", "postgres": "ok", "keeper": "unknown"}
+    found = dict.fromkeys(READY, "unknown") | {"redis": "unavailable", "postgres": "ok"}
     try:
-        engine.database.ping()
+        if missing := engine.database.unwritable():
+            found["postgres"] = missing
     except StoreUnavailable:
         found["postgres"] = "unavailable"
     with suppress(StoreUnavailable, Inconsistent):
@@ -65,6 +66,7 @@ def readiness(engine: Engine) -> dict[str, str]:
             "redis": "full" if glance.is_full else "ok",
             "gate": gate(glance.meta, glance.run_id),
             "keeper": "alive" if glance.keeper else "missing",
+            "record": record(glance),
         }
     return found
 

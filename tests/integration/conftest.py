@@ -14,12 +14,12 @@ import pytest
 
 from engine import database as schema
 from engine.data_dir import DataDir
-from engine.database import Database
+from engine.database import TABLES, Database
 from engine.embedded_postgres import POSTGRES, processes
 from engine.store import client
 from loadtests.servers import KINDS, WITHOUT_CARE, wait_for_postgres
 from tests import seed
-from tests.conftest import TABLES, settings
+from tests.conftest import settings
 from tests.integration.shops import PrivateRedis, Shop, open_shop
 from tests.programs import needs
 

@@ -10,13 +10,13 @@ import psycopg
 import pytest
 
 from engine import dry_run, snapshots, verify
-from engine.database import SCHEMA, Database, check, migrate
+from engine.database import SCHEMA, TABLES, Database, check, migrate
 from engine.errors import ConfigurationError
 from engine.recovery import Recovered
 from engine.snapshots import KEEP_ALL_MS
 from engine.store import client
 from tests import books
-from tests.conftest import TABLES, settings
+from tests.conftest import settings
 from tests.integration.shops import History, Shop, one_kind, open_shop
 
 ROLES = (Path(__file__).parents[2] / "docs" / "deploy" / "postgres-roles.sql").read_text()
