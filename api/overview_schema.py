@@ -95,6 +95,7 @@ class OverviewSchema(Answered):
     gate = Text(required=True)
     keeper = Text(required=True, allow_none=True)
     postgres = Text(required=True)
+    record = Text(required=True)
     selling = fields.Nested(SellingSchema, required=True)
     default_hold_seconds = Whole(required=True)
     redis = fields.Nested(MemorySchema, required=True)

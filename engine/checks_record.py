@@ -9,7 +9,7 @@ from engine import ledger
 from engine.checks import Check, fine, to_do
 from engine.database import Connection, answering
 from engine.engine import Engine
-from engine.store import answering as redis_answering
+from engine.overview import gate, record
 
 MOST_LAG_S = 5.0
 PAGE = 10_000
@@ -17,10 +17,11 @@ PAGE = 10_000
 
 @dataclass(frozen=True)
 class ServiceSeen:
-    """How Redis stands. `keeper` is the name of the one that leads, '' if none does."""
+    """How Redis stands. `keeper` is the name of the one that leads, '' if none does; `record` is `ok`, or what is wrong."""
 
     gate: str
     keeper: str
+    record: str
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,8 @@ class RecordSeen:
 
 def look(engine: Engine) -> ServiceSeen:
     """Raises: StoreUnavailable: Redis can't say."""
-    with redis_answering():
-        keeper = engine.watch.redis.get(engine.watch.keys.keeper)
-    return ServiceSeen(engine.gate(), str(keeper or ""))
+    glance = engine.watch.glance()
+    return ServiceSeen(gate(glance.meta, glance.run_id), glance.keeper, record(glance))
 
 
 def look_at_record(engine: Engine, connection: Connection) -> RecordSeen:
@@ -81,6 +81,10 @@ def checks(seen: ServiceSeen) -> Iterator[Check]:
         yield fine("keeper", f"{seen.keeper} leads")
     else:
         yield to_do("keeper", "none leads: start stockade keeper")
+    if seen.record == "ok":
+        yield fine("record", "whole, as far as the keeper has checked it")
+    else:
+        yield to_do("record", f"{seen.record}: see The record is damaged in docs/RUNBOOK.md")
 
 
 def checks_of_record(seen: RecordSeen) -> Iterator[Check]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-SKU_PATTERN = r"[A-Za-z0-9._:-]{1,64}"
 MOST_ON_HAND = 1_000_000_000
 MOST_LINES = 200
 MOST_QUANTITY = 1_000_000

@@ -7,7 +7,7 @@ from engine.database import Database
 from engine.engine import Engine
 from engine.ledger import Filter, Ledger, Position
 from engine.store import Glance, Store, answering
-from engine.values import Event
+from engine.values import Event, Problems
 
 TOKEN = "a test"
 
@@ -65,6 +65,6 @@ def glance(store: Store) -> Glance:
         deadlines = store.redis.zrange(store.keys.deadlines, 0, -1, withscores=True)
         skus, keeper = store.redis.zcard(store.keys.skus), store.redis.get(store.keys.keeper)
     first_ms = int(deadlines[0][1]) if deadlines else 0
-    return Glance(
-        store.now_ms(), store.meta(), "none", len(deadlines), first_ms, skus, keeper or "", None, 1_000_000, 0
-    )
+    now_ms = store.now_ms()
+    whole = Problems(now_ms, 0, ())
+    return Glance(now_ms, store.meta(), "none", len(deadlines), first_ms, skus, keeper or "", None, whole, 1_000_000, 0)

@@ -29,7 +29,7 @@ const worse = (one, other) => ORDER[Math.max(ORDER.indexOf(one), ORDER.indexOf(o
 
 /** One reading for each part: name, value, level, and what it means if the level isn't "in order". */
 export function readings(overview) {
-  const { gate, keeper, redis, postgres, lag, selling, intervals } = overview;
+  const { gate, keeper, redis, postgres, record, lag, selling, intervals } = overview;
   return [
     gateReading(gate),
     keeper === null
@@ -42,6 +42,7 @@ export function readings(overview) {
     memoryReading(redis),
     expiryReading(lag.expiry_seconds),
     ledgerReading(lag, intervals),
+    recordReading(record),
     snapshotReading(lag, intervals),
   ];
 }
@@ -52,6 +53,12 @@ function gateReading(gate) {
   if (gate === "open") return reading("Gate", "open", FINE);
   const [word, ...why] = gate.split(": ");
   return reading("Gate", word, WRONG, why.join(": ") || "Nothing is sold.");
+}
+
+function recordReading(record) {
+  if (record === "ok") return reading("Record", "whole", FINE);
+  const [word, ...why] = record.split(": ");
+  return reading("Record", word, word === "damaged" ? WRONG : LOOK, why.join(": ") || "The keeper checks it once a second.");
 }
 
 function memoryReading({ used_memory_bytes: used, max_memory_bytes: most }) {

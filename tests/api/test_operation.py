@@ -91,9 +91,10 @@ def test_ready_names_every_part_and_what_is_missing(
 ) -> None:
     # The fakes stand in for the server's INFO and for Postgres.
     monkeypatch.setattr(Store, "run_id", lambda store: "none")
-    monkeypatch.setattr(Database, "ping", lambda database: None)
+    writable = [""]
+    monkeypatch.setattr(Database, "unwritable", lambda database: writable[0])
     keeper, meta = "stk:{p0}:keeper", "stk:{p0}:meta"
-    ready = {"redis": "ok", "gate": "open", "postgres": "ok", "keeper": "alive"}
+    ready = {"redis": "ok", "gate": "open", "postgres": "ok", "keeper": "alive", "record": "ok"}
     assert ready == READY
     fake_redis.set(keeper, "somewhere:1")
     assert answered(guest.get("/readyz")) == {"status": "ready", "checks": ready}
@@ -108,16 +109,20 @@ def test_ready_names_every_part_and_what_is_missing(
     assert answered(guest.get("/readyz"))["checks"] == ready
     fake_redis.hset(meta, "run_id", "of the server before")
     assert _not_ready(guest) == ready | {"gate": "closed: not compared with the ledger yet"}
+    fake_redis.hset(meta, "run_id", "none")
+    writable[0] = "the table ledger is missing"
+    assert _not_ready(guest) == ready | {"postgres": "the table ledger is missing"}
+    writable[0] = ""
     fake_redis.flushall()
     assert _not_ready(guest) == ready | {"gate": "closed", "keeper": "missing"}
 
 
 def test_without_postgres_it_is_not_ready(guest: Caller, fake_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_answer(database: Database) -> None:
+    def no_answer(database: Database) -> str:
         raise StoreUnavailable("Postgres doesn't answer in time")
 
     monkeypatch.setattr(Store, "run_id", lambda store: "none")
-    monkeypatch.setattr(Database, "ping", no_answer)
+    monkeypatch.setattr(Database, "unwritable", no_answer)
     fake_redis.set("stk:{p0}:keeper", "somewhere:1")
     assert _not_ready(guest) == READY | {"postgres": "unavailable"}
 

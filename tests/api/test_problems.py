@@ -122,7 +122,13 @@ def test_without_redis_the_process_is_healthy_but_not_ready() -> None:
     client = create_app(build(nowhere, redis_client(nowhere))).test_client()
     answered(client.get("/healthz"))
     document = answered(client.get("/readyz"), 503)
-    unknown = {"redis": "unavailable", "gate": "unknown", "postgres": "unavailable", "keeper": "unknown"}
+    unknown = {
+        "redis": "unavailable",
+        "gate": "unknown",
+        "postgres": "unavailable",
+        "keeper": "unknown",
+        "record": "unknown",
+    }
     assert document["checks"] == unknown
 
 

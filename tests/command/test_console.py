@@ -221,7 +221,7 @@ def test_each_part_of_the_state_is_told_in_words(console: Page) -> None:
     tiles = console.run("[...document.querySelectorAll('#strip li')].map((tile) => tile.innerText.split('\\n'))")
     found = {name: (value, level) for name, value, level, *_ in tiles}
     assert [*found] == (
-        ["Gate", "Keeper", "Selling", "Postgres", "Redis memory", "Expiry lag", "Ledger lag", "Snapshot"]
+        ["Gate", "Keeper", "Selling", "Postgres", "Redis memory", "Expiry lag", "Ledger lag", "Record", "Snapshot"]
     )
     assert found["Gate"] == ("open", "in order")
     assert found["Selling"] == ("going on", "in order")
@@ -241,7 +241,7 @@ def test_everything_is_in_order_on_a_healthy_new_service_where_nothing_happens(
         page.wait("document.querySelector('#totals').innerText.includes('on_hand\\n6')")
         levels = page.run("[...document.querySelectorAll('#strip li')].map((tile) => [tile.innerText, tile.className])")
         assert [tile for tile in levels if tile[1] != "fine"] == []
-        assert len(levels) == 8
+        assert len(levels) == 9
         assert page.run("document.title") == "Stockade console"
 
 
@@ -277,6 +277,7 @@ def test_what_is_not_in_order_is_judged(page: Page) -> None:
         "gate": "open",
         "keeper": "here",
         "postgres": "ok",
+        "record": "ok",
         "selling": {"paused": False, "reason": ""},
         "redis": {"used_memory_bytes": 1, "max_memory_bytes": 0},
         "lag": {
@@ -302,6 +303,8 @@ def test_what_is_not_in_order_is_judged(page: Page) -> None:
         ({"redis": {"used_memory_bytes": 69, "max_memory_bytes": 100}}, "Redis memory", "in order", "69 bytes of 100"),
         ({"redis": {"used_memory_bytes": 70, "max_memory_bytes": 100}}, "Redis memory", "look at it", "70 % is used"),
         ({"redis": {"used_memory_bytes": 90, "max_memory_bytes": 100}}, "Redis memory", "wrong", "90 % is used"),
+        ({"record": "damaged: SKU a is only in Redis"}, "Record", "wrong", "SKU a is only in Redis"),
+        ({"record": "unchecked for 20 s"}, "Record", "look at it", "unchecked for 20 s"),
         ({"lag": {"expiry_seconds": 0.4}}, "Expiry lag", "in order", "0.4 s"),
         ({"lag": {"expiry_seconds": 0.5}}, "Expiry lag", "look at it", "0.5 s"),
         ({"lag": {"expiry_seconds": 5}}, "Expiry lag", "wrong", "5 s"),

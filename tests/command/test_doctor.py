@@ -75,7 +75,14 @@ def test_a_server_that_nobody_has_looked_after_is_told_what_it_needs(
     assert found.keys() - OF_THIS_MACHINE == {
         *("STOCKADE_JWT_SECRET", "STOCKADE_WEBHOOK_SECRET"),
         *("redis maxmemory-policy", "redis maxmemory", "redis AOF"),
-        *("redis notify-keyspace-events", "redis hash-max-listpack-value", "redis slow calls", "gate", "keeper"),
+        *(
+            "redis notify-keyspace-events",
+            "redis hash-max-listpack-value",
+            "redis slow calls",
+            "gate",
+            "keeper",
+            "record",
+        ),
         *("postgres fsync", "postgres full_page_writes", "postgres rights"),
     }
     assert " of ours took 0 ms or more in the last hour" in found["redis slow calls"]

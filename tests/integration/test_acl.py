@@ -61,6 +61,7 @@ KINDS = {
     "keeper": "stk:{p0}:keeper",
     "rates": "stk:{p0}:rates",
     "totals": "stk:{p0}:totals",
+    "record": "stk:{p0}:record",
     "sku": "stk:{p0}:sku:*",
     "buyers": "stk:{p0}:buyers:*",
     "reservation": "stk:{p0}:rsv:*",
@@ -84,7 +85,7 @@ RESTORED = {
 WITHOUT_A_SCRIPT = {
     API: {("SET", "operation"), ("XADD", "rates"), ("PEXPIRE", "cart")}
     | {("ZADD", "guest_carts"), ("ZREM", "guest_carts"), ("PEXPIRE", "guest_carts")},
-    KEEPER_USER: {("SET", "keeper"), ("PEXPIRE", "keeper"), ("XADD", "rates"), ("HSET", "totals")},
+    KEEPER_USER: {("SET", "keeper"), ("PEXPIRE", "keeper"), ("XADD", "rates"), ("HSET", "totals"), ("HSET", "record")},
     ONCALL: set[tuple[str, str]](),
 }
 """Writes of the engine itself. The keeper's lease is taken and renewed with redis-py's Lock."""

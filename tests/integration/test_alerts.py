@@ -16,6 +16,7 @@ from engine.engine import Engine
 from engine.meter import REGISTRY
 from engine.overview import Record
 from engine.totals import Totals
+from engine.values import Problems
 from tests.command.service import ROOT
 from tests.programs import needs
 
@@ -64,6 +65,7 @@ def test_alerts_and_dashboard_name_metrics_that_there_are(
     create_app(recorded_engine)
     monkeypatch.setattr(recorded_engine.overview, "_read", lambda glance, reached: Record(0, 0, 0, 0, 0))
     Totals(recorded_engine.watch).publish()
+    recorded_engine.watch.publish_problems(Problems(0, 0, ()))
     families = [*REGISTRY.collect(), *State(recorded_engine).collect()]
     there = {family.name for family in families}
     suffix = re.compile(r"_(total|bucket|count|sum)$")

@@ -82,7 +82,7 @@ POSTGRES = PostgresSeen(
     round_trip_ms=0.4,
     workers=2,
 )
-SERVICE = ServiceSeen(gate="open", keeper="host:1:abc")
+SERVICE = ServiceSeen(gate="open", keeper="host:1:abc", record="ok")
 RECORD = RecordSeen(
     waiting=3, waited_s=0.1, snapshot="1-7", unsnapped_s=60.0, snapshot_problems=0, snapshot_seconds=300
 )
@@ -187,6 +187,7 @@ ADVICE = [
     Row(asked(max_connections="24"), "postgres connections", "22 for 2 workers and two keepers, 21 allowed: raise"),
     Row(replace(SERVICE, gate="closed: fork"), "gate", "closed: fork: if no keeper opens it in a minute"),
     Row(replace(SERVICE, keeper=""), "keeper", "none leads: start stockade keeper"),
+    Row(replace(SERVICE, record="damaged: SKU a is only in Redis"), "record", "damaged: SKU a is only in Redis: see"),
     Row(replace(RECORD, waiting=9, waited_s=8.0), "ledger", "9 events wait for Postgres, the oldest for 8 s"),
     Row(replace(RECORD, snapshot_problems=2), "snapshot", "1-7 has 2 problems: run stockade verify"),
     Row(replace(RECORD, unsnapped_s=700.0), "snapshot", "the newest is 1-7; events have waited for 700 s, one is due"),
