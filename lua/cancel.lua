@@ -19,7 +19,7 @@
 --   {'cancelled', state, fulfilled, cancelled}   it was wholly cancelled before; nothing written
 --   {'invalid_transition', state}
 --   {'wrong_keys'}                     this and the next two line by line
---   {'not_in_order', sku}              it isn't, or fewer are left than named; nothing written
+--   {'not_in_order', sku}              it isn't, fewer are left than named, or the quantity is no count; nothing written
 --   {'inconsistent', sku}              allocated is less than the order; nothing written
 --   {'cancelled', state, fulfilled, cancelled}   state is fulfilled if nothing is left to ship and some of it was shipped
 -- Writes: ledger, meta, sku, buyers, reservation, operation
@@ -56,7 +56,7 @@ for sku, quantity in string.gmatch(record[3], '([^ =]+)=(%d+)') do
   local before = gone[sku] or 0
   local left = quantity - before - (shipped[sku] or 0)
   local wanted = #ARGV < 8 and left or named[sku] or 0
-  if wanted > left then return {'not_in_order', sku} end
+  if wanted < 0 or wanted % 1 ~= 0 or wanted > left then return {'not_in_order', sku} end
   named[sku] = nil
   local counters = redis.call('HMGET', KEYS[at], 'available', 'allocated')
   if not counters[1] or tonumber(counters[2] or 0) < wanted then return {'inconsistent', sku} end

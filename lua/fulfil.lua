@@ -18,7 +18,7 @@
 --   {'fulfilled', state, fulfilled, cancelled}   no lines are named, and nothing was left to ship; nothing written
 --   {'invalid_transition', state}
 --   {'wrong_keys'}                     this and the next two line by line
---   {'not_in_order', sku}              it isn't, or fewer are left than named; nothing written
+--   {'not_in_order', sku}              it isn't, fewer are left than named, or the quantity is no count; nothing written
 --   {'inconsistent', sku}              allocated or on_hand is less than what is shipped; nothing written
 --   {'fulfilled', state, fulfilled, cancelled}   state is committed as long as something is left to ship
 -- Writes: ledger, meta, sku, reservation, operation
@@ -54,7 +54,7 @@ for sku, quantity in string.gmatch(record[3], '([^ =]+)=(%d+)') do
   local before = shipped[sku] or 0
   local left = quantity - before - (gone[sku] or 0)
   local wanted = #ARGV < 7 and left or named[sku] or 0
-  if wanted > left then return {'not_in_order', sku} end
+  if wanted < 0 or wanted % 1 ~= 0 or wanted > left then return {'not_in_order', sku} end
   named[sku] = nil
   local counters = redis.call('HMGET', KEYS[at], 'allocated', 'on_hand')
   if math.min(counters[1] or 0, counters[2] or 0) < wanted then return {'inconsistent', sku} end

@@ -213,6 +213,10 @@ PARTS_CANCELLED = [
             events=(("cancel", "a=1", "committed"),),
         ),
     ),
+    Row("cancel less than nothing", PAID, cancel(what="a=-1"), ["not_in_order", "a"]),
+    Row("cancel half a unit", PAID, cancel(what="a=0.5"), ["not_in_order", "a"]),
+    Row("fulfil less than nothing", PAID, fulfil(what="a=-1"), ["not_in_order", "a"]),
+    Row("fulfil half a unit", PAID, fulfil(what="a=0.5"), ["not_in_order", "a"]),
     Row("cancel what was shipped", SENT_B, cancel(BOTH, "b=1"), ["not_in_order", "b"]),
     Row("cancel more than is left to ship", SENT_ONE_OF_A, cancel(BOTH, "a=2"), ["not_in_order", "a"]),
     Row(
