@@ -597,6 +597,16 @@ class Store:
         found: list[dict[str, str]] = self._ask(*[("HGETALL", key) for key in keys])
         return found
 
+    def hashes_as_of(self, keys: Sequence[str]) -> tuple[int, list[dict[str, str]]]:
+        """The number of the last event, and these hashes at the same moment."""
+        with answering():
+            pipe = self.redis.pipeline(transaction=True)
+            pipe.hget(self.keys.meta, "seq")
+            for key in keys:
+                pipe.hgetall(key)
+            seq, *found = pipe.execute()
+        return number(seq), found
+
     def all_skus(self) -> set[str]:
         """What the index has."""
         with answering():

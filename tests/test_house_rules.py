@@ -388,7 +388,7 @@ def test_every_op_can_be_told_as_a_story() -> None:
 
 NAMED = re.compile(r"\bInvariant\.([A-Z_]+)\b")
 JUDGES = sorted(path for path in (ROOT / "engine").rglob("*.py") if NAMED.search(path.read_text()))
-ALONE = [path for path in JUDGES if path.stem in ("live", "record", "verify", "snapshots")]
+ALONE = [path for path in JUDGES if path.stem in ("live", "record", "verify", "snapshots", "noticed")]
 """Judges that need no other."""
 
 BREAKING = [ROOT / "tests" / "unit" / f"test_{name}.py" for name in ("invariants", "told", "order")]

@@ -58,6 +58,12 @@ class Invariant(StrEnum):
     # Redis against the ledger
     FOLD = "fold", "the fold of the ledger is what Redis holds, what snapshots hold and what the projections hold"
 
+    # The service about itself
+    NOTICED = (
+        "noticed",
+        "what is wrong with the ledger, its tables or a counter is told by /readyz within 15 s, unless it has been put right by then",
+    )
+
     # What buyers were told against the ledger
     ACKNOWLEDGED = (
         "acknowledged",

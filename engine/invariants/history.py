@@ -82,6 +82,15 @@ class Down:
     until_ms: float
 
 
+@dataclass(frozen=True)
+class Hurt:
+    """Something that was done to the record past Stockade; when `/readyz` told of it, or it was right again (ms of a steady clock)."""
+
+    what: str
+    from_ms: float
+    told_ms: float = inf
+
+
 def written(calls: Iterable[Call]) -> Iterator[str]:
     """One line of JSON a call; an answer that never came has null for its time."""
     for call in calls:

@@ -8,9 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
@@ -20,9 +22,12 @@ from engine.config import from_environment
 from engine.data_dir import DataDir
 from engine.engine import Engine, build
 from engine.errors import StoreUnavailable
-from engine.invariants.history import Down, Loss, Skew, written
+from engine.invariants.history import Down, Hurt, Loss, Skew, written
+from engine.projection import Projection
+from engine.snapshots import Snapshots
 from engine.store import client
 from engine.values import Operation, Origin
+from engine.writer import Writer
 from tests.chaos.buyers import SCARCE, SKUS, Shop
 from tests.chaos.heard import History, Market
 from tests.chaos.link import Link
@@ -35,12 +40,14 @@ PLENTY, LITTLE = 1_000_000, 25
 LIMITED = SKUS[::3]
 SHOPS, REGULARS = 5, 2
 SOON_SECONDS = 60.0
+HURT_SECONDS = 20.0
+"""How long a fault waits for the service to notice what it has done to the record."""
 
 WITHIN = {"STOCKADE_SNAPSHOT_SECONDS": "10", "STOCKADE_WORKERS": "2", "STOCKADE_LOG_REQUESTS": "0"}
 
 
 class Arena:
-    """`losses`, `skews` and `downs` are what the faults have noted for the judge."""
+    """`losses`, `skews`, `downs` and `hurts` are what the faults have noted for the judge."""
 
     def __init__(self, directory: Path, seed: int) -> None:
         self.directory = directory
@@ -48,6 +55,7 @@ class Arena:
         self.losses: list[Loss] = []
         self.skews: list[Skew] = []
         self.downs: list[Down] = []
+        self.hurts: list[Hurt] = []
         self.forks_decided = 0
         with ExitStack() as stack:
             self._start(directory, seed, stack)
@@ -120,7 +128,7 @@ class Arena:
         def ready() -> bool:
             if may_fork and "fork" in self._gate():
                 self._decide()
-            return self._ready() and self.probe.buys()
+            return self.is_ready() and self.probe.buys()
 
         wait_until(ready, SOON_SECONDS)
 
@@ -198,6 +206,33 @@ class Arena:
         """Nothing ran from that moment until now."""
         self.downs.append(Down(from_ms, self.history.clock.now_ms()))
 
+    def take_snapshot(self) -> None:
+        """As `stockade snapshot` does, as soon as Postgres can."""
+        wait_until(self._snapshot_taken, SOON_SECONDS)
+
+    def _snapshot_taken(self) -> bool:
+        engine = self.engine
+        writer, follower = (
+            Writer(engine.database, engine.watch),
+            Projection(engine.database, engine.watch.keys.partition),
+        )
+        try:
+            Snapshots(engine.database, engine.watch, writer, follower, engine.settings.retain_ms).take()
+        except StoreUnavailable:
+            return False
+        finally:
+            writer.close()
+            follower.close()
+        return True
+
+    def watch_hurt(self, what: str, is_right: Callable[[], bool]) -> None:
+        """Wait until the service tells of what was just done to its record, or that is right again; note which, and when."""
+        hurt = Hurt(what, time.monotonic() * 1000)
+        with suppress(AssertionError):
+            wait_until(lambda: not self.is_ready() or is_right(), HURT_SECONDS)
+            hurt = replace(hurt, told_ms=time.monotonic() * 1000)
+        self.hurts.append(hurt)
+
     def _gate(self) -> str:
         try:
             return self.engine.gate()
@@ -210,7 +245,8 @@ class Arena:
         done = subprocess.run(command, env=self._environment, cwd=ROOT, capture_output=True, check=False)
         self.forks_decided += done.returncode == 0
 
-    def _ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Whether the service says that it is."""
         try:
             return self.service.call("GET", "/readyz").status == 200
         except OSError:

@@ -14,6 +14,7 @@ from functools import partial
 from redis.exceptions import RedisError
 
 from tests.chaos.arena import Arena, one_of, send
+from tests.chaos.hurts import counter_changed, ledger_position_lost, ledger_rows_deleted, ledger_table_gone
 from tests.chaos.link import Link, Mode
 from tests.chaos.stores import FAKETIME
 from tests.waiting import wait_until
@@ -307,6 +308,9 @@ def _stopped(how: Callable[[signal.Signals], None]) -> Iterator[None]:
 REDIS = partial(Fault, target="redis")
 LOSING = partial(Fault, target="redis", loses=True)
 POSTGRES = partial(Fault, target="postgres", keeps_back=True)
+HURTS = partial(Fault, target="redis", keeps_back=True)
+"""What they take comes back out of Redis, so Redis isn't hit meanwhile."""
+
 KEEPER = partial(Fault, target="keeper", keeps_back=True)
 API = partial(Fault, target="api")
 
@@ -319,6 +323,8 @@ FAULTS: dict[str, Fault] = {
         *(Fault(clock, "clock") for clock in (clock_forward, clock_back)),
         *(Fault(subtle, "redis's clients") for subtle in (scripts_and_clients_gone, notifications_lost)),
         *map(POSTGRES, (postgres_killed, postgres_gone, postgres_stopped, postgres_disk_full)),
+        *map(HURTS, (ledger_rows_deleted, ledger_position_lost, counter_changed)),
+        POSTGRES(ledger_table_gone),
         *map(KEEPER, (leading_keeper_killed, leading_keeper_stopped, two_keepers_lead)),
         *map(API, (worker_killed, worker_stopped, gunicorn_killed, gunicorn_stopped, rolling_restart)),
         *(_wire(target, mode) for target in ("redis", "postgres") for mode in Mode if mode is not Mode.GOOD),

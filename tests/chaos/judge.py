@@ -10,6 +10,7 @@ from math import inf
 from engine import verify
 from engine.audit import Audit
 from engine.invariants.history import Call, Outcome, Skew
+from engine.invariants.noticed import unnoticed
 from engine.invariants.operations import Margins
 from engine.invariants.order import explain
 from engine.invariants.told import Bounds, told
@@ -32,6 +33,9 @@ RETURN_MS = 10_000
 
 A run is short: with 30 s only every seventh hold that ran out would be judged.
 """
+
+NOTICED_MS = 15_000
+"""Until when damage to the record must be told."""
 
 SLACK_MS = 150
 """How far a buyer's times may be off Redis's, where both have one clock but two cores for twenty processes."""
@@ -76,6 +80,7 @@ def history(arena: Arena) -> tuple[list[str], Counter[str]]:
             "SKUs for which that is undecided": len(explanation.undecided),
         }
     )
+    found += unnoticed(arena.hurts, NOTICED_MS)
     return [*map(str, (*found, *explanation.violations)), *strange(arena)], judged
 
 

@@ -169,7 +169,7 @@ def test_a_ledger_and_projections_that_stand_still_are_told(
     assert check.look() == []
 
 
-def test_nothing_is_told_while_people_buy(shop: Shop, check: RecordCheck) -> None:
+def test_only_what_is_wrong_is_told_while_people_buy(shop: Shop, check: RecordCheck) -> None:
     stop = Event()
 
     def buy() -> None:
@@ -189,6 +189,10 @@ def test_nothing_is_told_while_people_buy(shop: Shop, check: RecordCheck) -> Non
     try:
         for _ in range(30):
             assert check.look() == []
+        shop.redis.hincrby(shop.engine.store.keys.sku("a"), "available", 3)
+        for _ in range(10):
+            [problem] = check.look()
+            assert problem.startswith("SKU a has available=")
     finally:
         stop.set()
         for thread in threads:
