@@ -88,6 +88,13 @@ class DataDir:
         """Leave word for the other commands where the server in use is."""
         (self.path / PUBLISHED[variable]).write_text(url + "\n")
 
+    def published(self, variable: str) -> str | None:
+        """Where the embedded server is that runs, None if none does."""
+        try:
+            return (self.path / PUBLISHED[variable]).read_text(errors="replace").strip()
+        except OSError:
+            return None
+
     def withdraw(self) -> None:
         for name in PUBLISHED.values():
             (self.path / name).unlink(missing_ok=True)
@@ -109,9 +116,9 @@ class DataDir:
         """The environment, with what this directory knows filled in where it says nothing."""
         filled = self._read_secrets() | {name: value for name, value in given.items() if value}
         filled["STOCKADE_DATA_DIR"] = str(self.path)
-        for variable, name in PUBLISHED.items():
-            if variable not in filled and (self.path / name).exists():
-                filled[variable] = (self.path / name).read_text(errors="replace").strip()
+        for variable in PUBLISHED:
+            if variable not in filled and (url := self.published(variable)) is not None:
+                filled[variable] = url
         return filled
 
     def _read_secrets(self) -> dict[str, str]:

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
+from prometheus_client import Counter
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from engine.config import Settings
 from engine.errors import ConfigurationError, StoreUnavailable
-from engine.meter import Meter
+from engine.meter import REGISTRY, Meter
 
 SCHEMA = "0002"
 """The revision in engine/migrations that this program knows."""
@@ -26,8 +27,32 @@ READERS = 4
 MIGRATION_LOCK = 0x53746F636B616465
 """Key of the advisory lock under which the schema is changed: "Stockade" in ASCII."""
 
+WRITES_REFUSED = Counter(
+    "stockade_postgres_disk_full_total", "Writes that Postgres refused because its disk is full.", registry=REGISTRY
+)
+
 Connection = psycopg.Connection[Any]
 T = TypeVar("T")
+
+
+class DiskFull:
+    """What this process was told of a full disk of Postgres's."""
+
+    REMEMBERED_SECONDS = 30.0
+
+    def __init__(self) -> None:
+        self._told_s: float | None = None
+
+    def note(self) -> None:
+        self._told_s = time.monotonic()
+        WRITES_REFUSED.inc()
+
+    @property
+    def lately(self) -> bool:
+        return self._told_s is not None and time.monotonic() - self._told_s < self.REMEMBERED_SECONDS
+
+
+DISK_FULL = DiskFull()
 
 
 class Database:
@@ -67,10 +92,6 @@ class Database:
             return answer.result(self._timeout_s)
         except FutureTimeout as error:
             raise StoreUnavailable("Postgres doesn't answer in time") from error
-
-    def ping(self) -> None:
-        """Raises: StoreUnavailable: no answer in time."""
-        self.run(lambda connection: connection.execute("SELECT 1 FROM ledger_position"))
 
     def _work(self, work: Callable[[Connection], T], answer: Future[T]) -> None:
         began_s = time.perf_counter()
@@ -130,6 +151,9 @@ def answering() -> Iterator[None]:
         yield
     except (psycopg.Error, PoolTimeout) as error:
         said = "Postgres can't answer now"
+        if isinstance(error, psycopg.errors.DiskFull):
+            said = "Postgres's disk is full"
+            DISK_FULL.note()
         if isinstance(error, psycopg.errors.UndefinedTable):
             said = "Postgres has no schema yet: run stockade migrate, or start a keeper as its owner"
         if isinstance(error, psycopg.errors.InsufficientPrivilege):
