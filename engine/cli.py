@@ -26,6 +26,7 @@ from engine.errors import ConfigurationError, EngineError, NotFound, StoreUnavai
 from engine.ids import known_as
 from engine.recovery import Need, Recovered, Recovery
 from engine.snapshots import Snapshots
+from engine.unfailing import withstand
 
 INDEXES_ONLY = (
     "no counter, reservation, limit or lever would change; deadlines, leases and the stream would be made anew"
@@ -76,6 +77,7 @@ def api(host: str, port: int, workers: int | None, data_dir: Path) -> None:
 @data_dir_option
 def keeper_command(metrics_port: int | None, metrics_host: str, data_dir: Path) -> None:
     """Run a keeper alone: expiry, the ledger, snapshots, the recovery gate. It makes the schema when it starts."""
+    withstand()
     log.configure()
     if metrics_port:
         meter.serve(metrics_host, metrics_port)
@@ -238,6 +240,8 @@ def main() -> None:
     except (ConfigurationError, EngineError, RedisError) as error:
         because = f": {error.__cause__}" if isinstance(error, StoreUnavailable) and error.__cause__ else ""
         _fail((str(error) or getattr(error, "code", "")) + because, 1)
+    except OSError as error:
+        _fail(str(error), 1)
     except UnicodeError:
         _fail("What was given isn't text", 2)
     except click.exceptions.Abort:

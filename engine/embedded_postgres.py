@@ -92,6 +92,7 @@ def _child(data_dir: DataDir, socket_path: Path, keep_open: Sequence[int]) -> Ch
         stop_signal=signal.SIGINT,
         run_as=identity.run_as,
         before_restart=partial(_clear_away, directory, socket_path),
+        relayed=True,
     )
 
 
