@@ -217,11 +217,15 @@ def explain_command(name: str, as_json: bool, data_dir: Path) -> None:
 @data_dir_option
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def redis_cli_command(arguments: tuple[str, ...], data_dir: Path) -> None:
-    """Open redis-cli or valkey-cli on the server in use. Where neither is installed, Stockade does the same by itself."""
+    """Open redis-cli or valkey-cli on the server in use. Where neither is installed, Stockade does the same by itself.
+
+    A server that doesn't answer a PING within three times STOCKADE_REDIS_TIMEOUT_MS is reported, and not waited for.
+    """
     settings = settings_of(data_dir)
     # Refuses parameters of the URL that don't exist, as every other command does.
     store.client(settings)
-    sys.exit(redis_cli.run(settings.redis_url, arguments, os.environ))
+    patience_s = (store.RETRIES + 1) * settings.redis_timeout_ms / 1000
+    sys.exit(redis_cli.run(settings.redis_url, arguments, os.environ, patience_s))
 
 
 for command in cli_doctor.COMMANDS:

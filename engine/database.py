@@ -31,8 +31,24 @@ WRITES_REFUSED = Counter(
     "stockade_postgres_disk_full_total", "Writes that Postgres refused because its disk is full.", registry=REGISTRY
 )
 
-Connection = psycopg.Connection[Any]
+SILENCES = 30
+"""So many times as long as for an answer a connection waits for the end of one statement: some look at all that there is."""
+
 T = TypeVar("T")
+
+
+class Connection(psycopg.Connection[Any]):
+    """One that waits for nothing for ever: a Postgres that was stopped keeps its connections, and says nothing."""
+
+    longest_wait_s: float | None = None
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        try:
+            return super().wait(gen, interval, self.longest_wait_s if timeout is None else timeout)
+        except psycopg.errors._WaitTimeout as error:
+            # What it is in the midst of nobody knows, so there is no way back, and nothing more is waited for.
+            self.pgconn.finish()
+            raise psycopg.OperationalError("Postgres doesn't answer in time") from error
 
 
 class DiskFull:
@@ -76,7 +92,9 @@ class Database:
         """
         self._check_url()
         with answering():
-            return psycopg.connect(self._url, autocommit=True, **self._options(longest_s))
+            connection = Connection.connect(self._url, autocommit=True, **self._options(longest_s))
+        self._limit(connection)
+        return connection
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Do `work` on a pooled connection, and wait for it `timeout_s` at most, even if Postgres hangs.
@@ -110,6 +128,8 @@ class Database:
             if self._pool is None:
                 self._pool = ConnectionPool(
                     self._url,
+                    connection_class=Connection,
+                    configure=self._limit,
                     kwargs={"autocommit": True, **self._options(self._timeout_s)},
                     min_size=0,
                     max_size=READERS,
@@ -117,6 +137,9 @@ class Database:
                     open=True,
                 )
             return self._pool
+
+    def _limit(self, connection: Connection) -> None:
+        connection.longest_wait_s = SILENCES * self._timeout_s
 
     def _check_url(self) -> None:
         """Without one, Postgres's library would look for a database of its own accord."""

@@ -577,6 +577,12 @@ class Store:
         with answering():
             return _run_of(self.redis.info("server", "replication"))
 
+    def process(self) -> str:
+        """Which process the server is, and where."""
+        kept = self.redis.get_connection_kwargs()
+        with answering():
+            return f"{self.redis.info('server')['process_id']} at {kept.get('path') or kept.get('host')}"
+
     def names(self) -> set[bytes]:
         """Every key of the partition as it stands; what a bad disk has made of one may be no text."""
         found: set[bytes] = set()
