@@ -33,8 +33,8 @@ SMALL = (b"/v1/", b"/healthz", b"/readyz", b"/metrics", b"/openapi.json", b"/con
 Not those of the large ones: these could be written in other ways, as `/%64ocs/` or `http://host/docs/`.
 """
 
-ANSWERED_ALWAYS = {"/healthz": "/healthz", "/metrics": "/metrics/counts"}
-"""Paths that are answered however busy a worker is, and what is answered there: nothing that waits for Redis.
+WATCHED = (b"/healthz", b"/readyz", b"/metrics")
+"""Paths with threads of their own, so that they are answered however busy a worker is, and whatever the others wait for.
 
 A balancer that takes out a node for being busy gives its load to the others, and they are next. And who watches must see it.
 """
@@ -44,13 +44,13 @@ MOST_DIGITS = 15
 
 
 class Coming:
-    """One request, as far as it is there. `streams`: whoever serves it has to wait for its client."""
+    """One request, as far as it is there. `streams`: whoever serves it has to wait for its client. `watches`: it is for one of `WATCHED`."""
 
-    __slots__ = ("_wanted_bytes", "began_s", "data", "flaw", "last_s", "streams")
+    __slots__ = ("_wanted_bytes", "began_s", "data", "flaw", "last_s", "streams", "watches")
 
     def __init__(self) -> None:
         self.data = b""
-        self.streams = False
+        self.streams = self.watches = False
         self.flaw = ""
         self.began_s = self.last_s = 0.0
         self._wanted_bytes = 0
@@ -95,6 +95,7 @@ class Coming:
             self.flaw = "A line of the head ends without CR."
         self._wanted_bytes = head_bytes + length
         self.streams = self.streams or self._wanted_bytes > MOST_GATHERED_BYTES or not path.startswith(SMALL)
+        self.watches = not self.streams and path.partition(b"?")[0] in WATCHED
 
 
 class PatientSocket(socket.socket):

@@ -22,7 +22,10 @@ _counts.mkdir(parents=True, exist_ok=True)
 import api.wsgi  # noqa: E402, F401 (see when_ready)
 from api.worker import PLACES, Worker  # noqa: E402
 from engine.config import from_environment  # noqa: E402
+from engine.unfailing import withstand  # noqa: E402
 
+# Before gunicorn takes standard error for its own log.
+withstand()
 _settings = from_environment(os.environ)
 
 wsgi_app = "api.wsgi:app()"

@@ -15,9 +15,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from engine import count_files
+from engine import count_files, disk
+from engine.disk import Disk
 from engine.engine import Engine
-from engine.errors import StoreUnavailable
 from engine.meter import REGISTRY
 from engine.overview import Now
 from engine.totals import MOST_RESERVED
@@ -27,8 +27,12 @@ log = structlog.get_logger()
 UNITS = ("available", "reserved", "allocated")
 
 
+ANSWER_SECONDS = 0.7
+"""For what Redis and Postgres have to say: with it a page is there within a second, whatever hangs."""
+
+
 def page(engine: Engine) -> bytes:
-    """Counters and state. Waits for Redis and Postgres, at most for their time-outs."""
+    """Counters and state. What can't be had within `ANSWER_SECONDS` is left out."""
     state = CollectorRegistry()
     state.register(State(engine))
     return counts(engine) + generate_latest(state)
@@ -53,7 +57,7 @@ def counts(engine: Engine) -> bytes:
 
 
 class State(Collector):
-    """State, read from Redis and Postgres for each scrape. If one doesn't answer, its metrics are missing."""
+    """State, read from Redis and Postgres for each scrape. If one doesn't answer in time, its metrics are missing."""
 
     def __init__(self, engine: Engine) -> None:
         self._overview = engine.overview
@@ -62,27 +66,29 @@ class State(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        try:
-            now = self._overview.now()
-            skus = self._overview.most_reserved(now, MOST_RESERVED)
-        except Exception as error:
-            if not isinstance(error, StoreUnavailable):
-                log.exception("state_unreadable")
-            yield _gauge("stockade_redis_up", "Whether Redis answers.", 0)
+        seen = self._overview.look(ANSWER_SECONDS, most_skus=MOST_RESERVED)
+        yield _gauge("stockade_redis_up", "Whether Redis answers.", int(seen.now is not None))
+        yield _gauge("stockade_postgres_up", "Whether Postgres answers, and a commit could be written.", int(seen.postgres == "ok"))
+        yield from _of_disk(disk.look(self._overview.settings))
+        if seen.now is None:
             return
-        yield _gauge("stockade_redis_up", "Whether Redis answers.", 1)
-        yield _gauge("stockade_postgres_up", "Whether Postgres answers.", int(now.record is not None))
-        yield from _of_redis(now)
-        yield from _of_postgres(now)
+        yield from _of_redis(seen.now)
+        yield from _of_postgres(seen.now)
         per_sku = GaugeMetricFamily(
             "stockade_sku_units",
             "Units of the 100 SKUs with the most reserved ones; of all SKUs where there are no more.",
             labels=["sku", "state"],
         )
-        for sku in skus:
+        for sku in seen.skus:
             for name in UNITS:
                 per_sku.add_metric([sku.sku, name], getattr(sku, name))
         yield per_sku
+
+
+def _of_disk(seen: Disk | None) -> Iterable[Metric]:
+    if seen:
+        yield _gauge("stockade_disk_free_bytes", "Free where the embedded servers have their data.", seen.free_bytes)
+        yield _gauge("stockade_disk_bytes", "Size of that disk.", seen.size_bytes)
 
 
 def _of_redis(now: Now) -> Iterable[Metric]:
@@ -101,6 +107,10 @@ def _of_redis(now: Now) -> Iterable[Metric]:
         yield _gauge("stockade_record_problems", "What the record check found wrong.", glance.problems.count)
         age_s = max(0, glance.now_ms - glance.problems.as_of_ms) / 1000
         yield _gauge("stockade_record_check_age_seconds", "How long ago that was.", age_s)
+    yield _gauge("stockade_redis_writes", "Whether Redis could do its last write to the AOF.", int(glance.writes))
+    off_s, ahead_s = glance.clock_off_ms / 1000, glance.clock_ahead_ms / 1000
+    yield _gauge("stockade_redis_clock_offset_seconds", "How far Redis's clock is ahead of this host's.", off_s)
+    yield _gauge("stockade_clock_ahead_seconds", "How far the latest time written is ahead of Redis's clock.", ahead_s)
     events = CounterMetricFamily("stockade_ledger_events", "Events in the ledger since it began.")
     events.add_metric([], int(glance.meta.get("seq") or 0))
     yield events

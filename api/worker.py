@@ -19,7 +19,7 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api import problems
-from api.gathering import ANSWERED_ALWAYS, RECEIVED_BYTES, SILENCE_SECONDS, Coming, PatientSocket
+from api.gathering import RECEIVED_BYTES, SILENCE_SECONDS, Coming, PatientSocket
 from api.incoming import REQUEST_ID, is_spoiled
 from api.places import ABSENT, Places
 from engine.config import from_environment
@@ -35,6 +35,9 @@ STAND_BACK_SECONDS = 0.001
 
 PATIENT = 4
 """Threads for requests that can't be gathered: in chunks, very large, or with an answer that is. Their clients may be slow."""
+
+WATCHERS = 2
+"""Threads for those who watch. Nothing there waits for longer than a second."""
 
 REFUSERS = 2
 """Threads that refuse. They get through many more requests than those that serve."""
@@ -60,6 +63,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         # They start their threads with their first tasks, so they may be made before the fork.
         self._refusers = ThreadPoolExecutor(REFUSERS)
         self._patient = ThreadPoolExecutor(PATIENT)
+        self._watchers = ThreadPoolExecutor(WATCHERS)
         self._gathering: set[TConn] = set()
         self._looked_s = 0.0
         self._left_to_others_s = 0.0
@@ -168,12 +172,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             return
         connection.init()
         connection.parser.unreader.unread(connection.coming.data)
-        streams = connection.coming.streams
-        connection.refused = self._behind(streams)
-        if not connection.refused:
+        streams, watches = connection.coming.streams, connection.coming.watches
+        connection.refused = not watches and self._behind(streams)
+        if not connection.refused and not watches:
             self._waiting_since_s[streams].append(time.monotonic())
         pool = self._refusers if connection.refused else self._patient if streams else self.tpool
-        future = pool.submit(self.handle, connection)
+        future = (self._watchers if watches else pool).submit(self.handle, connection)
         future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, connection, done))
 
     def _go_on(self, connection: TConn, _client: socket.socket) -> None:
@@ -188,7 +192,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             return False
 
     def handle(self, connection: TConn) -> Any:
-        if not connection.refused:
+        if not connection.refused and not connection.coming.watches:
             waited_s = time.monotonic() - self._waiting_since_s[connection.coming.streams].popleft()
             if self._note_wait:
                 self._note_wait(waited_s)
@@ -216,9 +220,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def handle_request(self, request: Any, connection: TConn) -> bool:
         if connection.refused:
-            if request.path not in ANSWERED_ALWAYS:
-                return self._refuse(request, connection)
-            request.path = ANSWERED_ALWAYS[request.path]
+            return self._refuse(request, connection)
         kept = bool(super().handle_request(request, connection))
         # What stands in the connection after a body that ends nowhere is no request, whatever it looks like.
         return kept and not is_spoiled(request.body)

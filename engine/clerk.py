@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from engine import snapshots
 from engine.comparison import OVERLAP
+from engine.data_dir import DataDir
 from engine.database import answering
 from engine.engine import Engine
 from engine.errors import ConfigurationError, EngineError, LedgerBroken
@@ -50,6 +51,7 @@ class Clerk:
         self._looked_s = -CERTIFY_SECONDS
         self._snapshot_s: float | None = None
         self._said = ("", 0.0)
+        self._noted = False
         self.trouble = ""
         """Why the record can't be looked after now; '' if it can."""
 
@@ -79,6 +81,7 @@ class Clerk:
         if time.monotonic() - self._looked_s >= CERTIFY_SECONDS:
             if not self._recovery.certified():
                 return self._recover()
+            self._note_redis()
             self._looked_s = time.monotonic()
         if seq != str(self._written_seq):
             try:
@@ -96,7 +99,14 @@ class Clerk:
         self._snapshot_if_due()
         return 0.0
 
+    def _note_redis(self) -> None:
+        """Once for each Redis that there is."""
+        if not self._noted:
+            DataDir(self._engine.settings.data_dir).note_redis(self._store.process())
+            self._noted = True
+
     def _recover(self) -> float:
+        self._noted = False
         try:
             outcome = self._recovery.recover()
         except EngineError as error:

@@ -26,6 +26,7 @@ from engine.errors import ConfigurationError, EngineError, NotFound, StoreUnavai
 from engine.ids import known_as
 from engine.recovery import Need, Recovered, Recovery
 from engine.snapshots import Snapshots
+from engine.unfailing import withstand
 
 INDEXES_ONLY = (
     "no counter, reservation, limit or lever would change; deadlines, leases and the stream would be made anew"
@@ -76,6 +77,7 @@ def api(host: str, port: int, workers: int | None, data_dir: Path) -> None:
 @data_dir_option
 def keeper_command(metrics_port: int | None, metrics_host: str, data_dir: Path) -> None:
     """Run a keeper alone: expiry, the ledger, snapshots, the recovery gate. It makes the schema when it starts."""
+    withstand()
     log.configure()
     if metrics_port:
         meter.serve(metrics_host, metrics_port)
@@ -215,11 +217,15 @@ def explain_command(name: str, as_json: bool, data_dir: Path) -> None:
 @data_dir_option
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def redis_cli_command(arguments: tuple[str, ...], data_dir: Path) -> None:
-    """Open redis-cli or valkey-cli on the server in use. Where neither is installed, Stockade does the same by itself."""
+    """Open redis-cli or valkey-cli on the server in use. Where neither is installed, Stockade does the same by itself.
+
+    A server that doesn't answer a PING within three times STOCKADE_REDIS_TIMEOUT_MS is reported, and not waited for.
+    """
     settings = settings_of(data_dir)
     # Refuses parameters of the URL that don't exist, as every other command does.
     store.client(settings)
-    sys.exit(redis_cli.run(settings.redis_url, arguments, os.environ))
+    patience_s = (store.RETRIES + 1) * settings.redis_timeout_ms / 1000
+    sys.exit(redis_cli.run(settings.redis_url, arguments, os.environ, patience_s))
 
 
 for command in cli_doctor.COMMANDS:
@@ -238,6 +244,8 @@ def main() -> None:
     except (ConfigurationError, EngineError, RedisError) as error:
         because = f": {error.__cause__}" if isinstance(error, StoreUnavailable) and error.__cause__ else ""
         _fail((str(error) or getattr(error, "code", "")) + because, 1)
+    except OSError as error:
+        _fail(str(error), 1)
     except UnicodeError:
         _fail("What was given isn't text", 2)
     except click.exceptions.Abort:

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -44,6 +45,10 @@ class DataDir:
     def secrets_file(self) -> Path:
         return self.path / "secrets.env"
 
+    @property
+    def lock_file(self) -> Path:
+        return self.path / "lock"
+
     def lock(self) -> IO[str]:
         """Make the directory this process's own, until the file returned and its copies in children are closed.
 
@@ -55,7 +60,7 @@ class DataDir:
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            held = open(self.path / "lock", "w", encoding="ascii")
+            held = open(self.lock_file, "w", encoding="ascii")
         except OSError as error:
             raise ConfigurationError(f"The data directory can't be used: {error}") from error
         give_up_s = time.monotonic() + LOCK_PATIENCE_SECONDS
@@ -88,6 +93,25 @@ class DataDir:
         """Leave word for the other commands where the server in use is."""
         (self.path / PUBLISHED[variable]).write_text(url + "\n")
 
+    def published(self, variable: str) -> str | None:
+        """Where the embedded server is that runs, None if none does."""
+        try:
+            return (self.path / PUBLISHED[variable]).read_text(errors="replace").strip()
+        except OSError:
+            return None
+
+    def note_redis(self, process: str) -> None:
+        """Keep which process Redis is, for whoever must end it when it doesn't answer. Nothing is kept where there is no directory, or no room."""
+        with suppress(OSError):
+            (self.path / "redis.process").write_text(process + "\n")
+
+    def noted_redis(self) -> str:
+        """What `note_redis` has kept last, '' if nothing."""
+        try:
+            return (self.path / "redis.process").read_text(errors="replace").strip()
+        except OSError:
+            return ""
+
     def withdraw(self) -> None:
         for name in PUBLISHED.values():
             (self.path / name).unlink(missing_ok=True)
@@ -109,9 +133,9 @@ class DataDir:
         """The environment, with what this directory knows filled in where it says nothing."""
         filled = self._read_secrets() | {name: value for name, value in given.items() if value}
         filled["STOCKADE_DATA_DIR"] = str(self.path)
-        for variable, name in PUBLISHED.items():
-            if variable not in filled and (self.path / name).exists():
-                filled[variable] = (self.path / name).read_text(errors="replace").strip()
+        for variable in PUBLISHED:
+            if variable not in filled and (url := self.published(variable)) is not None:
+                filled[variable] = url
         return filled
 
     def _read_secrets(self) -> dict[str, str]:

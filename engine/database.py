@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
+from prometheus_client import Counter
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from engine.config import Settings
 from engine.errors import ConfigurationError, StoreUnavailable
-from engine.meter import Meter
+from engine.meter import REGISTRY, Meter
 
 SCHEMA = "0002"
 """The revision in engine/migrations that this program knows."""
@@ -38,8 +39,48 @@ READERS = 4
 MIGRATION_LOCK = 0x53746F636B616465
 """Key of the advisory lock under which the schema is changed: "Stockade" in ASCII."""
 
-Connection = psycopg.Connection[Any]
+WRITES_REFUSED = Counter(
+    "stockade_postgres_disk_full_total", "Writes that Postgres refused because its disk is full.", registry=REGISTRY
+)
+
+SILENCES = 30
+"""So many times as long as for an answer a connection waits for the end of one statement: some look at all that there is."""
+
 T = TypeVar("T")
+
+
+class Connection(psycopg.Connection[Any]):
+    """One that waits for nothing for ever: a Postgres that was stopped keeps its connections, and says nothing."""
+
+    longest_wait_s: float | None = None
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        try:
+            return super().wait(gen, interval, self.longest_wait_s if timeout is None else timeout)
+        except psycopg.errors._WaitTimeout as error:
+            # What it is in the midst of nobody knows, so there is no way back, and nothing more is waited for.
+            self.pgconn.finish()
+            raise psycopg.OperationalError("Postgres doesn't answer in time") from error
+
+
+class DiskFull:
+    """What this process was told of a full disk of Postgres's."""
+
+    REMEMBERED_SECONDS = 30.0
+
+    def __init__(self) -> None:
+        self._told_s: float | None = None
+
+    def note(self) -> None:
+        self._told_s = time.monotonic()
+        WRITES_REFUSED.inc()
+
+    @property
+    def lately(self) -> bool:
+        return self._told_s is not None and time.monotonic() - self._told_s < self.REMEMBERED_SECONDS
+
+
+DISK_FULL = DiskFull()
 
 
 class Database:
@@ -63,7 +104,9 @@ class Database:
         """
         self._check_url()
         with answering():
-            return psycopg.connect(self._url, autocommit=True, **self._options(longest_s))
+            connection = Connection.connect(self._url, autocommit=True, **self._options(longest_s))
+        self._limit(connection)
+        return connection
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Do `work` on a pooled connection, and wait for it `timeout_s` at most, even if Postgres hangs.
@@ -111,6 +154,8 @@ class Database:
             if self._pool is None:
                 self._pool = ConnectionPool(
                     self._url,
+                    connection_class=Connection,
+                    configure=self._limit,
                     kwargs={"autocommit": True, **self._options(self._timeout_s)},
                     min_size=0,
                     max_size=READERS,
@@ -118,6 +163,9 @@ class Database:
                     open=True,
                 )
             return self._pool
+
+    def _limit(self, connection: Connection) -> None:
+        connection.longest_wait_s = SILENCES * self._timeout_s
 
     def _check_url(self) -> None:
         """Without one, Postgres's library would look for a database of its own accord."""
@@ -152,6 +200,9 @@ def answering() -> Iterator[None]:
         yield
     except (psycopg.Error, PoolTimeout) as error:
         said = "Postgres can't answer now"
+        if isinstance(error, psycopg.errors.DiskFull):
+            said = "Postgres's disk is full"
+            DISK_FULL.note()
         if isinstance(error, psycopg.errors.UndefinedTable):
             said = "Postgres has no schema yet: run stockade migrate, or start a keeper as its owner"
         if isinstance(error, psycopg.errors.InsufficientPrivilege):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from engine import checks_machine, checks_postgres, checks_record, checks_redis, store
+from engine import checks_machine, checks_postgres, checks_processes, checks_record, checks_redis, processes, store
 from engine.checks import Check, to_do
 from engine.config import from_environment
 from engine.data_dir import PUBLISHED, DataDir
@@ -34,6 +34,8 @@ def examine(data_dir: Path, given: Mapping[str, str]) -> Iterator[Check]:
     yield from checks_machine.checks(
         checks_machine.look(settings, embedded=bool(embedded), id_secret_given=id_secret_given)
     )
+    given_redis = "" if "STOCKADE_REDIS_URL" in embedded else DataDir(data_dir).noted_redis()
+    yield from checks_processes.checks(processes.find(data_dir, settings.redis_url), given_redis)
     redis = store.client(settings)
     engine = build(settings, redis, watching=redis)
     try:

@@ -79,8 +79,7 @@ def _child(data_dir: DataDir, socket_path: Path, keep_open: Sequence[int]) -> Ch
         _initialise(binaries, directory, identity, keep_open)
     _check_version(directory)
     _give_to(identity, directory)
-    for lock in (directory / "postmaster.pid", socket_path.with_name(socket_path.name + ".lock")):
-        _forget_if_stale(lock)
+    _forget_stale_locks(directory, socket_path)
     settings = SETTINGS | {"unix_socket_directories": str(socket_path.parent)}
     options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     return Child(
@@ -92,7 +91,8 @@ def _child(data_dir: DataDir, socket_path: Path, keep_open: Sequence[int]) -> Ch
         # A fast shutdown. SIGTERM would wait until every client has gone by itself.
         stop_signal=signal.SIGINT,
         run_as=identity.run_as,
-        before_restart=partial(_end_orphans, directory),
+        before_restart=partial(_clear_away, directory, socket_path),
+        relayed=True,
     )
 
 
@@ -199,12 +199,36 @@ def _give_to(identity: Identity, directory: Path) -> None:
             os.chown(path, *identity.ids, follow_symlinks=False)
 
 
-def _forget_if_stale(lock: Path) -> None:
-    """After a reboot, or in a new container, the id in `lock` may be another process's, which Postgres would respect."""
-    with suppress(OSError, IndexError):
-        pid = lock.read_text().split(maxsplit=1)[0]
-        if Path(f"/proc/{pid}/comm").read_text() != "postgres\n":
-            lock.unlink()
+def _clear_away(directory: Path, socket_path: Path) -> None:
+    _end_orphans(directory)
+    _forget_stale_locks(directory, socket_path)
+
+
+def _forget_stale_locks(directory: Path, socket_path: Path) -> None:
+    """Remove lock files that Postgres would respect because some process has the id in them.
+
+    After a reboot, or in a new container, it may be any other's; after a kill, that of a dead process which nobody has reaped yet.
+    """
+    for lock in (directory / "postmaster.pid", socket_path.with_name(socket_path.name + ".lock")):
+        with suppress(OSError, IndexError):
+            if not _runs(lock.read_text().split(maxsplit=1)[0], directory):
+                lock.unlink()
+
+
+def _runs(pid: str, directory: Path) -> bool:
+    """Whether this is a live Postgres on this directory, or one that doesn't let us see on which."""
+    process = Path("/proc") / pid
+    try:
+        stat = (process / "stat").read_text()
+    except OSError:
+        return False
+    name, _, fields = stat.rpartition(")")
+    if not name.endswith("(postgres") or fields.split()[0] in ("Z", "X"):
+        return False
+    try:
+        return (process / "cwd").readlink() == directory
+    except OSError:
+        return True
 
 
 def _end_orphans(directory: Path) -> None:

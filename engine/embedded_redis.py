@@ -19,7 +19,7 @@ SETTINGS = {
     "port": "0",
     "unixsocketperm": "700",
     "daemonize": "no",
-    "save": '""',
+    "save": "",
     "appendonly": "yes",
     "appendfsync": "everysec",
     "maxmemory-policy": "noeviction",
@@ -48,6 +48,7 @@ def _child(data_dir: DataDir, socket_path: Path, keep_open: Sequence[int]) -> Ch
         Path("/"),
         keep_open=keep_open,
         before_restart=make_directory,
+        relayed=True,
     )
 
 
@@ -79,10 +80,9 @@ def _command(data_dir: DataDir, socket_path: Path) -> list[str]:
             f"The embedded Redis doesn't run on this machine; set STOCKADE_REDIS_URL: {error}"
         ) from error
     data_dir.redis_dir.mkdir(mode=0o700, exist_ok=True)
-    config = data_dir.redis_dir / "valkey.conf"
-    settings = SETTINGS | {"dir": f'"{data_dir.redis_dir.resolve()}"', "unixsocket": f'"{socket_path}"'}
-    config.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
-    return [str(binary), str(config.resolve())]
+    settings = SETTINGS | {"dir": str(data_dir.redis_dir.resolve()), "unixsocket": str(socket_path)}
+    # Not in a file: on a full disk there would be half of one, or none, and a server that listens to everybody.
+    return [str(binary), *(word for name, value in settings.items() for word in (f"--{name}", value))]
 
 
 REDIS = Embedded("STOCKADE_REDIS_URL", "redis.sock", _url, _child, _answers)

@@ -209,6 +209,10 @@ class Ledger:
         row = self._database.run(lambda connection: connection.execute(query, arguments).fetchone())
         return Reached(row[0], row[1], *(value or 0 for value in row[2:])) if row else Reached(0, 0, 0, 0, 0, 0)
 
+    def unwritable(self) -> str:
+        """What would keep a commit from being written; '' if nothing would. Raises: StoreUnavailable."""
+        return self._database.unwritable()
+
     def record(self, reservation_id: str) -> dict[str, str] | None:
         """The hash of a reservation, as the projection has it."""
         return self._database.run(lambda connection: record(connection, self._partition, reservation_id))

@@ -5,15 +5,23 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import structlog
+
+from engine.bounded import Bounded
 from engine.config import Settings
 from engine.errors import ConfigurationError, StoreUnavailable
 from engine.ledger import Entry, Ledger, Reached, event_of
 from engine.meter import RATES
 from engine.store import COUNTERS, Glance, Store
 from engine.values import Event, Selling, Sku, Units, number
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
 
 LATEST_EVENTS = 20
 SHOWN_SKUS = 20
@@ -24,6 +32,9 @@ UNCHECKED_MS = 15_000
 
 POSTGRES_AWAY_SECONDS = 5.0
 """Pause after a query that Postgres did not answer; without it, every poll of the console would wait for the time-out."""
+
+POSTGRES_SHARE = 0.6
+"""Of the time for a look: so long what Redis says waits for what Postgres says, to be compared with it."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +68,15 @@ class Now:
     units: Units | None
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What could be had in time. `now` is None if Redis doesn't answer; `postgres` is `ok`, or why no commit could be written."""
+
+    now: Now | None
+    postgres: str
+    skus: list[Sku]
+
+
 class Overview:
     """Safe to share between threads."""
 
@@ -65,10 +85,37 @@ class Overview:
         self._ledger = ledger
         self.settings = settings
         self._postgres_away_until_s = 0.0
+        self._looks_at_redis = Bounded[Now]()
+        self._looks_at_postgres = Bounded[Reached]()
+        self._asks_postgres = Bounded[str]()
+        self._looks_at_skus = Bounded[list[Sku]]()
 
     def now(self) -> Now:
         """Raises: StoreUnavailable: Redis doesn't answer."""
         glance = self._store.glance()
+        return self._now(glance, self._record(glance))
+
+    def look(self, seconds: float, *, most_skus: int = 0) -> Seen:
+        """What is seen within that time, whatever hangs; with the SKUs that have the most reserved units, if any are wanted."""
+        give_up_s = time.monotonic() + seconds
+        postgres = self._asks_postgres.begin(self._ledger.unwritable)
+        now = _answered(self._looks_at_redis.begin(lambda: self._compared(seconds * POSTGRES_SHARE)), give_up_s)
+        skus: list[Sku] | None = []
+        if now and most_skus:
+            skus = _answered(self._looks_at_skus.begin(lambda: self.most_reserved(now, most_skus)), give_up_s)
+        unwritable = _answered(postgres, give_up_s)
+        return Seen(
+            now if skus is not None else None, "unavailable" if unwritable is None else unwritable or "ok", skus or []
+        )
+
+    def _compared(self, seconds: float) -> Now:
+        """As `now`, but Postgres has only so long to answer."""
+        give_up_s = time.monotonic() + seconds
+        glance = self._store.glance()
+        reached = _answered(self._looks_at_postgres.begin(self._ledger.reached), give_up_s)
+        return self._now(glance, self._read(glance, reached) if reached else None)
+
+    def _now(self, glance: Glance, record: Record | None) -> Now:
         meta, first_ms = glance.meta, glance.first_deadline_ms
         default_ms = max(0, number(meta.get("default_hold_ms"))) or self.settings.default_hold_seconds * 1000
         return Now(
@@ -77,7 +124,7 @@ class Overview:
             selling=Selling("selling_paused" in meta, meta.get("selling_reason", "")),
             default_hold_seconds=default_ms // 1000,
             expiry_lag_ms=max(0, glance.now_ms - first_ms) if first_ms else 0,
-            record=self._record(glance),
+            record=record,
             units=glance.units,
         )
 
@@ -144,6 +191,17 @@ class Overview:
         # An unreadable event blocks the ledger writer, and its time is unknown; it is later than the last event in Postgres.
         since_ms = first.at_ms if first else reached.at_ms
         return Record(lag, max(0, glance.now_ms - since_ms), age_ms, late_ms, reached.snapshot_problems)
+
+
+def _answered(answer: Future[T], give_up_s: float) -> T | None:
+    """None if it doesn't come in time, or says that there is none. Anything else that goes wrong is a bug, and logged."""
+    try:
+        return answer.result(max(0.0, give_up_s - time.monotonic()))
+    except (TimeoutError, StoreUnavailable, ConfigurationError):
+        return None
+    except Exception:
+        log.exception("state_unreadable")
+        return None
 
 
 def _event(entry: Entry) -> Event | None:

@@ -131,7 +131,10 @@ def content(connection: Connection, partition: str, epoch: int, seq: int) -> Fol
 
 
 def thin_out(connection: Connection, partition: str, now_ms: int) -> None:
-    """Let old snapshots go: the first of each hour or day stays as long as it's due. One with problems stays for good."""
+    """Let old snapshots go: the first of each hour or day stays as long as it's due, the newest for as long as it is that.
+
+    One with problems stays for good. Without the newest a shop where nothing happens would seem to lack one.
+    """
     connection.execute(
         """
         DELETE FROM snapshots WHERE partition = %(partition)s AND problems = '{}' AND (epoch, seq) NOT IN (
@@ -140,6 +143,8 @@ def thin_out(connection: Connection, partition: str, now_ms: int) -> None:
         ) AND (epoch, seq) NOT IN (
             SELECT DISTINCT ON (taken_ms / %(day)s) epoch, seq FROM snapshots
             WHERE partition = %(partition)s AND taken_ms > %(daily)s ORDER BY taken_ms / %(day)s, taken_ms
+        ) AND (epoch, seq) NOT IN (
+            SELECT epoch, seq FROM snapshots WHERE partition = %(partition)s ORDER BY epoch DESC, seq DESC LIMIT 1
         ) AND taken_ms < %(all)s
         """,
         {

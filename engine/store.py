@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time as wall_clock
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -201,7 +202,9 @@ FULL = 0.99
 class Glance:
     """Redis at one moment. `keeper` is who leads, '' if nobody does; `first_deadline_ms` 0 where no hold lives.
 
-    `units` and `problems` are what a leading keeper has published last: see `engine.totals` and `engine.record_check`.
+    `units` and `problems` are what a leading keeper has published last: see `engine.totals` and `engine.record_check`. `clock_off_ms`: how far Redis's
+    clock is ahead of this process's, 0 if no more than can be told; `clock_ahead_ms`: how far the latest time written lies ahead of it. `writes`: whether
+    its last write to the AOF was right.
     """
 
     now_ms: int
@@ -215,6 +218,9 @@ class Glance:
     problems: Problems | None
     used_memory_bytes: int
     max_memory_bytes: int
+    clock_off_ms: int = 0
+    clock_ahead_ms: int = 0
+    writes: bool = True
 
     @property
     def is_full(self) -> bool:
@@ -267,6 +273,7 @@ class Store:
         return fields
 
     def glance(self) -> Glance:
+        asked_ms = wall_clock.time_ns() // 1_000_000
         time, meta, live, first, skus, keeper, units, problems, info = self._ask(
             ("TIME",),
             ("HGETALL", self.keys.meta),
@@ -276,10 +283,11 @@ class Store:
             ("GET", self.keys.keeper),
             ("HGETALL", self.keys.totals),
             ("HGETALL", self.keys.record),
-            ("INFO", "server", "replication", "memory"),
+            ("INFO", "server", "replication", "memory", "persistence"),
         )
+        off_ms = _off(_time_ms(time), asked_ms, wall_clock.time_ns() // 1_000_000)
         try:
-            return self._glance(time, meta, live, first, skus, keeper, _units(units), _problems(problems), info)
+            return self._glance(time, meta, live, first, skus, keeper, _units(units), _problems(problems), info, off_ms)
         except (ValueError, OverflowError) as error:
             raise Inconsistent("Redis has something else where only numbers were written") from error
 
@@ -294,6 +302,7 @@ class Store:
         units: Units | None,
         problems: Problems | None,
         info: Any,
+        off_ms: int,
     ) -> Glance:
         return Glance(
             now_ms=max(_now_ms(time, None), number(meta.get("clock_ms"))),
@@ -307,6 +316,9 @@ class Store:
             problems=problems,
             used_memory_bytes=info["used_memory"],
             max_memory_bytes=info.get("maxmemory", 0),
+            clock_off_ms=off_ms,
+            clock_ahead_ms=max(0, number(meta.get("clock_ms")) - _time_ms(time)),
+            writes=info.get("aof_last_write_status", "ok") == "ok",
         )
 
     def publish_rates(self, rates: Mapping[str, int]) -> None:
@@ -580,6 +592,12 @@ class Store:
         with answering():
             return _run_of(self.redis.info("server", "replication"))
 
+    def process(self) -> str:
+        """Which process the server is, and where."""
+        kept = self.redis.get_connection_kwargs()
+        with answering():
+            return f"{self.redis.info('server')['process_id']} at {kept.get('path') or kept.get('host')}"
+
     def names(self) -> set[bytes]:
         """Every key of the partition as it stands; what a bad disk has made of one may be no text."""
         found: set[bytes] = set()
@@ -704,7 +722,16 @@ def _scores(reply: Sequence[Any]) -> list[tuple[str, int]]:
 
 
 def _now_ms(time: tuple[int, int], clock_ms: str | None) -> int:
-    return max(time[0] * 1000 + time[1] // 1000, int(clock_ms or 0))
+    return max(_time_ms(time), int(clock_ms or 0))
+
+
+def _time_ms(time: tuple[int, int]) -> int:
+    return time[0] * 1000 + time[1] // 1000
+
+
+def _off(time_ms: int, asked_ms: int, answered_ms: int) -> int:
+    """How far a clock is ahead that said `time_ms` at some moment between two of ours; 0 if it may be right."""
+    return max(0, time_ms - answered_ms) + min(0, time_ms - asked_ms)
 
 
 def _counts(told: Mapping[bytes, bytes]) -> dict[str, int]:

@@ -9,18 +9,22 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from types import FrameType
 
 from engine import count_files, database, store
+from engine.checks import size
 from engine.config import Settings, from_environment
 from engine.data_dir import DataDir
+from engine.disk import FULL_BYTES
 from engine.embedded import Embedded
 from engine.embedded_postgres import POSTGRES
 from engine.embedded_redis import REDIS
 from engine.errors import ConfigurationError
 from engine.supervisor import Child, KeepsDying, Supervisor
+from engine.unfailing import withstand
 
 SERVERS = (POSTGRES, REDIS)
 
@@ -43,6 +47,7 @@ def up(data_dir: DataDir, host: str, port: int, workers: int | None, given: Mapp
     Raises:
         ConfigurationError: it can't start; one line says why.
     """
+    withstand()
     lock = data_dir.lock()
     data_dir.make_secrets(given)
     data_dir.withdraw()
@@ -54,7 +59,7 @@ def up(data_dir: DataDir, host: str, port: int, workers: int | None, given: Mapp
     environment[count_files.VARIABLE] = str(counts)
     if workers:
         environment["STOCKADE_WORKERS"] = str(workers)
-    supervisor = Supervisor()
+    supervisor = Supervisor(partial(_excuse, data_dir.path))
     signal.signal(signal.SIGTERM, supervisor.stop)
     signal.signal(signal.SIGINT, supervisor.stop)
     signal.signal(signal.SIGHUP, _hang_up(supervisor))
@@ -84,6 +89,12 @@ def up(data_dir: DataDir, host: str, port: int, workers: int | None, given: Mapp
         shutil.rmtree(counts, ignore_errors=True)
         listener.close()
         lock.close()
+
+
+def _excuse(data_dir: Path) -> str:
+    """Servers come back by themselves when there is room again."""
+    free = shutil.disk_usage(data_dir).free
+    return f"the disk is full, {size(free)} free under {data_dir}" if free < FULL_BYTES else ""
 
 
 def _hang_up(supervisor: Supervisor) -> Callable[[int, FrameType | None], None]:

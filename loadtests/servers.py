@@ -43,7 +43,8 @@ def running(kind: str, *options: str) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="stockade-server-") as directory:
         url = f"unix://{Path(directory) / 'redis.sock'}"
         command = [program, "--port", "0", "--unixsocket", f"{directory}/redis.sock", "--dir", directory, "--save", ""]
-        process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL)
+        # Python ignores SIGXFSZ; a server that does, too, takes a limit on its files for a full disk.
+        process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, restore_signals=False)
         try:
             wait_for_redis(url)
             yield url

@@ -20,6 +20,7 @@ PACKAGES = {
     "promtool": "prometheus",
     "redis-cli": "redis-tools",
     "redis-server": "redis-server",
+    "unshare": "util-linux",
 }
 """The Debian package of each."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -11,9 +10,11 @@ from flask_swagger_ui import get_swaggerui_blueprint
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from api import metrics as prometheus
+from api.metrics import ANSWER_SECONDS
+from engine import disk
+from engine.database import DISK_FULL
 from engine.engine import Engine
-from engine.errors import Inconsistent, StoreUnavailable
-from engine.overview import gate, record
+from engine.overview import record
 
 blueprint = Blueprint("health", __name__)
 
@@ -41,33 +42,28 @@ def metrics() -> Response:
     return Response(prometheus.page(current_app.extensions["stockade"].engine), content_type=CONTENT_TYPE_LATEST)
 
 
-@blueprint.get("/metrics/counts")
-def counts() -> Response:
-    """What is left of /metrics when a worker is too busy for the state."""
-    return Response(prometheus.counts(current_app.extensions["stockade"].engine), content_type=CONTENT_TYPE_LATEST)
-
-
 @blueprint.get("/openapi.json")
 def openapi() -> Response:
     return _json(current_app.extensions["stockade_openapi"], 200)
 
 
 def readiness(engine: Engine) -> dict[str, str]:
-    """What each check found; `gate` has the reason why it is closed, if there is one."""
-    found = dict.fromkeys(READY, "unknown") | {"redis": "unavailable", "postgres": "ok"}
-    try:
-        if missing := engine.database.unwritable():
-            found["postgres"] = missing
-    except StoreUnavailable:
-        found["postgres"] = "unavailable"
-    with suppress(StoreUnavailable, Inconsistent):
-        glance = engine.watch.glance()
+    """What each check found, within a second; `gate` has the reason why it is closed, if there is one."""
+    seen, room = engine.overview.look(ANSWER_SECONDS), disk.look(engine.settings)
+    full = room if room and room.is_full else None
+    found = dict.fromkeys(READY, "unknown") | {"redis": "unavailable", "postgres": seen.postgres}
+    if seen.postgres == "ok" and (DISK_FULL.lately or (full and full.postgres)):
+        found["postgres"] = "disk full"
+    if seen.now:
+        glance = seen.now.glance
         found |= {
             "redis": "full" if glance.is_full else "ok",
-            "gate": gate(glance.meta, glance.run_id),
+            "gate": seen.now.gate,
             "keeper": "alive" if glance.keeper else "missing",
             "record": record(glance),
         }
+        if not glance.writes or (full and full.redis):
+            found["redis"] = "disk full"
     return found
 
 

@@ -22,11 +22,11 @@ from typing import Any
 
 import psycopg
 from flask import Flask
+from psycopg import Connection
 from redis import Redis
 
 from api.app import create_app
 from engine.config import from_environment
-from engine.database import Connection
 from engine.engine import Engine, build
 from engine.errors import IdempotencyKeyReused, LinesUnavailable
 from engine.reservations import Reservations
@@ -80,7 +80,7 @@ class PostgresReservations(Reservations):
 
     def __init__(self, engine: Engine, url: str) -> None:
         self._ours, self._url, self._own = engine.reservations, url, threading.local()
-        self._open: list[Connection] = []
+        self._open: list[Connection[Any]] = []
 
     def reserve(self, *asked: Any, **named: Any) -> Reservation:
         claim = self._ours.claim(*asked, **named)
@@ -116,9 +116,9 @@ class PostgresReservations(Reservations):
             raise IdempotencyKeyReused
         return known[1], known[2]
 
-    def _connection(self) -> Connection:
+    def _connection(self) -> Connection[Any]:
         """The thread's own."""
-        connection: Connection | None = getattr(self._own, "connection", None)
+        connection: Connection[Any] | None = getattr(self._own, "connection", None)
         if connection is None:
             connection = self._own.connection = psycopg.connect(self._url, autocommit=True, prepare_threshold=0)
             self._open.append(connection)

@@ -7,11 +7,10 @@ import pytest
 from redis import Redis
 
 from api.views.health import READY
-from engine.database import Database
-from engine.errors import StoreUnavailable
 from engine.states import Op
 from engine.store import Store
 from tests.api.calling import Caller, answered, dump, refused
+from tests.doubles import StreamLedger
 
 EVENT_FIELDS = {"epoch", "seq", "at", "op", "actor", "user", "reservation_id", "lines", "reason", "payment_id"}
 
@@ -92,7 +91,7 @@ def test_ready_names_every_part_and_what_is_missing(
     # The fakes stand in for the server's INFO and for Postgres.
     monkeypatch.setattr(Store, "run_id", lambda store: "none")
     writable = [""]
-    monkeypatch.setattr(Database, "unwritable", lambda database: writable[0])
+    monkeypatch.setattr(StreamLedger, "unwritable", lambda ledger: writable[0])
     keeper, meta = "stk:{p0}:keeper", "stk:{p0}:meta"
     ready = {"redis": "ok", "gate": "open", "postgres": "ok", "keeper": "alive", "record": "ok"}
     assert ready == READY
@@ -118,11 +117,7 @@ def test_ready_names_every_part_and_what_is_missing(
 
 
 def test_without_postgres_it_is_not_ready(guest: Caller, fake_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_answer(database: Database) -> str:
-        raise StoreUnavailable("Postgres doesn't answer in time")
-
     monkeypatch.setattr(Store, "run_id", lambda store: "none")
-    monkeypatch.setattr(Database, "unwritable", no_answer)
     fake_redis.set("stk:{p0}:keeper", "somewhere:1")
     assert _not_ready(guest) == READY | {"postgres": "unavailable"}
 

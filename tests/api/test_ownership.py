@@ -156,7 +156,7 @@ def test_a_token_with_no_scope_that_is_known_opens_what_is_public_and_nothing_el
     assert dump(fake_redis) == before
 
 
-OPEN = {"/", "/healthz", "/readyz", "/metrics", "/metrics/counts", "/openapi.json", "/console", "/console/<name>"}
+OPEN = {"/", "/healthz", "/readyz", "/metrics", "/openapi.json", "/console", "/console/<name>"}
 """What is open to anybody outside /v1, beside the pages under /docs."""
 
 

@@ -42,6 +42,45 @@ def test_a_process_that_keeps_dying_is_given_up_during_the_start_as_well(supervi
         supervisor.wait_until(lambda: False, 30)
 
 
+def test_a_process_that_keeps_dying_for_a_reason_that_passes_is_tried_again_after_a_rest(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "REST_SECONDS", 0.2)
+    patient = Supervisor(lambda: "the disk is full")
+    room = tmp_path / "room"
+    child = Child("starved", ["sh", "-c", f"test -e {room} && exec sleep 600"], os.environ, Path())
+    patient.start(child)
+    assert not patient.wait_until(lambda: False, 1.5)
+    said = capfd.readouterr().err
+    assert "stockade: starved keeps dying (exit 1): the disk is full; trying again in 0 s\n" in said
+    room.touch()
+    assert patient.wait_until(lambda: child.process is not None and child.process.poll() is None, 10)
+    patient.stop_all()
+
+
+def test_what_can_not_be_cleared_away_or_started_is_said_and_tried_again(
+    supervisor: Supervisor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def no_room() -> None:
+        raise OSError(28, "No space left on device")
+
+    supervisor.start(Child("doomed", ["false"], os.environ, Path(), before_restart=no_room))
+    with pytest.raises(KeepsDying):
+        supervisor.run()
+    assert "stockade: doomed can't be started: [Errno 28] No space left on device\n" in capfd.readouterr().err
+
+
+def test_what_a_relayed_process_writes_is_written_to_its_last_words(
+    supervisor: Supervisor, capfd: pytest.CaptureFixture[str]
+) -> None:
+    talks = ["sh", "-c", "echo one; echo two >&2; sleep 0.1; printf last"]
+    supervisor.start(Child("talker", talks, os.environ, Path(), relayed=True))
+    with pytest.raises(KeepsDying):
+        supervisor.run()
+    said = capfd.readouterr().err
+    assert said.count("one\ntwo\nlast") == module.DEATHS_TO_GIVE_UP
+
+
 def test_a_process_that_dies_now_and_then_is_started_again(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
@@ -52,6 +52,15 @@ def no_namespaces(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "bin" / "unshare").write_text("#!/bin/sh\nexit 1\n")
     (tmp_path / "bin" / "unshare").chmod(0o755)
     return {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+
+
+@contextmanager
+def unreaped_postgres() -> Iterator[int]:
+    """A dead process called postgres whose parent doesn't ask for its end."""
+    process = subprocess.Popen([embedded_postgres._binaries() / "postgres", "--version"], stdout=subprocess.DEVNULL)
+    wait_until(lambda: "(postgres) Z" in Path(f"/proc/{process.pid}/stat").read_text())
+    yield process.pid
+    process.wait()
 
 
 def url(service: Service) -> str:
@@ -118,10 +127,11 @@ def test_its_data_survive_a_stop_which_waits_for_no_client_and_locks_of_before_a
     wait_until_gone(everybody)
     assert "killing it" not in first.stderr
     assert not (first.data_dir / "postgres.url").exists()
-    # The number in the locks is in use again, by this test.
-    for lock in ("postmaster.pid", ".s.PGSQL.5432.lock"):
-        (first.data_dir / "postgres" / lock).write_text("\n".join([str(os.getpid()), *lines[1:]]))
-    second = start()
+    # The number in one lock is in use again, by this test; in the other it is a killed Postgres's that nobody has reaped yet.
+    with unreaped_postgres() as dead:
+        for lock, pid in (("postmaster.pid", dead), (".s.PGSQL.5432.lock", os.getpid())):
+            (first.data_dir / "postgres" / lock).write_text("\n".join([str(pid), *lines[1:]]))
+        second = start()
     assert ask(second, "SELECT word FROM kept") == ["this"]
     assert "postgres died" not in second.stderr
 

@@ -5,19 +5,26 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import orjson
+import psycopg
 import pytest
+from prometheus_client.core import Metric
 
 from api.app import create_app
 from api.metrics import State
+from engine import disk, snapshots
+from engine.disk import Disk
 from engine.engine import Engine
 from engine.meter import REGISTRY
 from engine.overview import Record
 from engine.totals import Totals
 from engine.values import Problems
 from tests.command.service import ROOT
+from tests.integration.shops import Shop, one_kind
 from tests.programs import needs
 
 DEPLOY = ROOT / "docs" / "deploy"
@@ -64,6 +71,7 @@ def test_alerts_and_dashboard_name_metrics_that_there_are(
 ) -> None:
     create_app(recorded_engine)
     monkeypatch.setattr(recorded_engine.overview, "_read", lambda glance, reached: Record(0, 0, 0, 0, 0))
+    monkeypatch.setattr(disk, "look", lambda settings: Disk(1, 2, redis=True, postgres=True))
     Totals(recorded_engine.watch).publish()
     recorded_engine.watch.publish_problems(Problems(0, 0, ()))
     families = [*REGISTRY.collect(), *State(recorded_engine).collect()]
@@ -74,6 +82,37 @@ def test_alerts_and_dashboard_name_metrics_that_there_are(
     }
     assert len(named) > 10
     assert {name for name in named if name not in there and suffix.sub("", name) not in there} == set()
+
+
+def as_series(page: Iterable[Metric], minutes: int) -> list[dict[str, str]]:
+    """What stands on a page, as promtool wants it: the same for as many minutes."""
+    found = []
+    for sample in (sample for family in page for sample in family.samples):
+        labels = ",".join(f'{name}="{value}"' for name, value in sample.labels.items())
+        found.append({"series": f"{sample.name}{{{labels}}}", "values": f"{sample.value}x{minutes}"})
+    return found
+
+
+@one_kind
+def test_no_alert_fires_in_a_shop_where_nothing_happens(shop: Shop, promtool: str, tmp_path: Path) -> None:
+    """Neither in the first hour, nor in one that comes long after the last event."""
+    shop.stock()
+    shop.pay(shop.hold())
+    shop.writer.drain()
+    shop.snapshots.take()
+    shop.redis.set(shop.engine.store.keys.keeper, "somebody")
+    with psycopg.connect(shop.url) as connection:
+        connection.execute("UPDATE snapshots SET taken_ms = taken_ms - 86400000")
+        connection.execute("UPDATE ledger SET at_ms = at_ms - 86500000")
+        snapshots.thin_out(connection, "p0", time.time_ns() // 1_000_000)
+    series = as_series([*REGISTRY.collect(), *State(shop.engine).collect()], 120)
+    assert len(series) > 20
+    up = {"series": 'up{job="stockade",instance="a"}', "values": "1x120"}
+    nothing = [{"expr": "count(ALERTS)", "eval_time": f"{minutes}m", "exp_samples": []} for minutes in range(0, 121, 5)]
+    test = {"interval": "1m", "input_series": [*series, up], "promql_expr_test": nothing}
+    file = tmp_path / "quiet.yml"
+    file.write_bytes(orjson.dumps({"rule_files": [str(ALERTS)], "evaluation_interval": "15s", "tests": [test]}))
+    run(promtool, "test", "rules", file)
 
 
 def test_every_alert_leads_to_an_entry_of_the_runbook() -> None:

@@ -1,0 +1,25 @@
+"""Checks of this Stockade's own processes. Redis and Postgres aren't asked, as they may hang: whoever must end one has its id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from engine.checks import Check, fine, to_do
+from engine.processes import Process
+
+
+def checks(found: Sequence[Process], noted_redis: str) -> Iterator[Check]:
+    """`noted_redis`: which process Redis was on its own machine, as it has said last; '' if it is embedded, or nobody knows."""
+    if noted_redis:
+        yield fine("redis process", f"{noted_redis}, as it said last")
+    named = ", ".join(
+        f"{part} {' '.join(str(process.pid) for process in processes)}"
+        for part, processes in groupby(found, key=lambda process: process.part)
+    )
+    stopped = [process for process in found if process.stopped]
+    if stopped:
+        which = ", ".join(f"{process.part} {process.pid}" for process in stopped)
+        yield to_do("processes", f"{named}; stopped: {which}: kill -CONT it, or kill -9 it to have another one started")
+    else:
+        yield fine("processes", named or "none of this Stockade's that this user may see")
