@@ -18,7 +18,8 @@ from locust import FastHttpUser, task
 from loadtests.figures import RESERVE
 from loadtests.ledger import milliseconds
 from loadtests.records import Checkout, Lines, Payment, Refusal
-from loadtests.session import Run, current
+from loadtests.replay import Run
+from loadtests.session import current
 
 PATIENCE = 8
 """How often a buyer repeats a call without an answer, or with a 5xx. The idempotency key stays the same."""
@@ -83,6 +84,9 @@ class Buyer(FastHttpUser):
             checkout.deadline_ms = milliseconds(reply.document["expires_at"])
         if reply.status != 409:
             return None
+        if reply.document["code"] != "lines_unavailable":
+            self.impossible(run, f"a reservation was answered {reply.document['code']}")
+            return None
         told = [
             (line["sku"], line["requested"], line["verdict"], milliseconds(line["next_release_at"]))
             for line in reply.document["lines"]
@@ -110,9 +114,7 @@ class Buyer(FastHttpUser):
         if reply.status == 200:
             checkout.paid = True
             payment.told("committed")
-        elif reply.status == 409 and reply.document["code"] in ("refund_required", "already_committed"):
-            payment.told(reply.document["code"])
-        elif reply.status == 409:
+        elif reply.status == 409 and not payment.refused(reply.document["code"]):
             self.impossible(run, f"a commit was answered {reply.document['code']}")
 
     def webhook(self, run: Run, checkout: Checkout, payment: Payment, kind: str, event_id: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
+from loadtests.evidence import BOOKS, BOTH, RECORDS, Missing, why_not
 from loadtests.ledger import COUNTER_NAMES, Fold
 from loadtests.records import BOT_PLAN, Records, Timings
 
@@ -19,6 +20,7 @@ SOLD_OUT = f"{RESERVE} (sold out)"
 NOISE_MS = 50.0
 """Latencies below this are as good as each other: a machine that also runs the buyers jitters by as much."""
 
+NOTHING: Missing = {}
 BOT = "(bot)"
 """In the names of a bot's calls, so that those of honest buyers can be told apart."""
 
@@ -106,6 +108,11 @@ def accepted_by_second(ledger: Fold, bots: Set[str]) -> Counter[int]:
     return Counter(hold.at_ms // 1000 for hold in ledger.holds.values() if hold.user not in bots)
 
 
+def refused_by_second(records: Records, bots: Set[str]) -> Counter[int]:
+    """Refusals of honest buyers, by the second (unix) in which they were answered."""
+    return Counter(int(each.until_ms // 1000) for each in records.refusals if each.user not in bots)
+
+
 def with_and_without_bot(records: Records, split_ms: float) -> dict[str, float | None]:
     """How honest buyers fared before a bot came, and with it. Both phases are equally long."""
     split_s = int(split_ms // 1000)
@@ -117,7 +124,7 @@ def with_and_without_bot(records: Records, split_ms: float) -> dict[str, float |
         honest = [each for each in records.checkouts if each.plan != BOT_PLAN and wanted(each.at_ms)]
         return sum(bool(each.reservation_id) for each in honest) / len(honest) if honest else None
 
-    before, after = p99(lambda second: second < split_s), p99(lambda second: second > split_s)
+    before, after = p99(lambda second: second < split_s), p99(lambda second: second >= split_s)
     return {
         "p99_without_bot_ms": before,
         "p99_with_bot_ms": after,
@@ -147,16 +154,18 @@ def _times(before: float | None, after: float | None) -> float | None:
     return max(after, NOISE_MS) / max(before, NOISE_MS)
 
 
-def series(records: Records, ledger: Fold, from_ms: float, until_ms: float) -> dict[str, Any]:
-    """What the plots show: per step of whole seconds, rates a second, totals at its end, percentiles of its calls.
+def series(
+    records: Records, ledger: Fold, from_ms: float, until_ms: float, missing: Missing = NOTHING
+) -> dict[str, Any]:
+    """What the plots show: per step of whole seconds, rates a second, totals at its end, percentiles of the calls made in it.
 
-    The last step has no rates if the run ended within it.
+    The last step has no rates if the run ended within it. What would only show what is missing has no values at all.
     """
     first, last = int(from_ms // 1000), int(until_ms // 1000)
     step = max(1, math.ceil((last - first + 1) / MOST_POINTS))
     starts = list(range(first, last + 1, step))
     bots = records.bots
-    refused = Counter(int(each.until_ms // 1000) for each in records.refusals if each.user not in bots)
+    refused = refused_by_second(records, bots)
 
     def rates(counted: Mapping[int, int]) -> list[float | None]:
         return [
@@ -168,8 +177,7 @@ def series(records: Records, ledger: Fold, from_ms: float, until_ms: float) -> d
     for (_, second), took in records.timings.items():
         if first <= second <= last:
             by_step[(second - first) // step].update(took)
-    return {
-        "step_s": step,
+    drawn = {
         **dict(zip(COUNTER_NAMES, _totals(ledger, starts, step), strict=True)),
         "accepted": rates(accepted_by_second(ledger, bots)),
         "refused": rates(refused),
@@ -177,6 +185,17 @@ def series(records: Records, ledger: Fold, from_ms: float, until_ms: float) -> d
         "p50_ms": [percentile(took, 0.5) for took in by_step],
         "p99_ms": [percentile(took, 0.99) for took in by_step],
     }
+    return {"step_s": step} | {
+        name: [None] * len(starts) if why_not(SERIES[name], missing) else values for name, values in drawn.items()
+    }
+
+
+SERIES = {
+    **dict.fromkeys((*COUNTER_NAMES, "committed"), BOOKS),
+    **dict.fromkeys(("refused", "p50_ms", "p99_ms"), RECORDS),
+    "accepted": BOTH,
+}
+"""What each series rests on. Of those accepted only the records tell which were a bot's."""
 
 
 def _totals(ledger: Fold, starts: Iterable[int], step: int) -> list[list[int]]:

@@ -8,6 +8,7 @@ from typing import Any
 from engine.invariants.history import Call, Outcome, RefusedLine
 from engine.invariants.told import Bounds
 from engine.values import Event
+from loadtests.evidence import Evidence, Missing
 from loadtests.ledger import event_of, lines_of
 from loadtests.records import Payment, Records
 
@@ -76,7 +77,9 @@ def _told(payment: Payment) -> Iterator[Call]:
         )
 
 
-def bounds(records: Records) -> Bounds:
+def bounds(records: Records, missing: Missing) -> Bounds:
     """Times are as wide as the clocks are sure already. A call of unknown outcome may have a reservation that nobody can name."""
     complete = {"commit"} if records.unknown else {"commit", "reserve"}
+    if Evidence.RECORDS in missing:
+        complete = set()
     return Bounds(slack_ms=0, complete=frozenset(complete))

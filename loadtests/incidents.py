@@ -8,7 +8,7 @@ from loadtests import processes
 from loadtests.figures import RESERVE
 
 if TYPE_CHECKING:
-    from loadtests.session import Run
+    from loadtests.replay import Run
 
 LOOK_SECONDS = 0.1
 

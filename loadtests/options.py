@@ -16,8 +16,11 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--report", default="build/load", help="Directory to write the report to; empty for none", metavar="DIR"
     )
-    parser.add_argument("--threshold", default="", metavar="NAME=VALUE …", help="Change thresholds; NAME=off drops one")
+    parser.add_argument(
+        "--threshold", default="", metavar="NAME=VALUE …", help="Change thresholds; NAME=off has one not fail the run"
+    )
     # Set by `make load` for a private service, and by the master at each start for its workers.
-    internal = {"--kill": str, "--service-pid": int, "--run-name": str, "--run-seconds": float, "--run-workers": int}
+    internal = {"--kill": str, "--service-pid": int, "--run-name": str, "--run-workers": int}
+    internal |= {"--run-seconds": float, "--run-started-ms": float}
     for name, kind in internal.items():
         parser.add_argument(name, type=kind, default=kind(), help="Internal", include_in_web_ui=False)

@@ -17,6 +17,9 @@ Lines = dict[str, int]
 BOT_PLAN = "bot"
 """The plan of checkouts that no honest buyer makes."""
 
+PAYMENT_REFUSALS = ("already_committed", "payment_already_used", "refund_required")
+"""Codes of 409 that answer a payment."""
+
 MOST_IN_MESSAGE = 5_000
 """Checkouts or refusals in one message to the master."""
 
@@ -48,6 +51,12 @@ class Payment:
         if outcome not in self.outcomes:
             self.outcomes.append(outcome)
 
+    def refused(self, code: str) -> bool:
+        """Take in a refusal. Returns: False if no payment is refused so; whether this one was rightly is judged."""
+        if code in PAYMENT_REFUSALS:
+            self.told(code)
+        return code in PAYMENT_REFUSALS
+
 
 @dataclass
 class Refusal:
@@ -63,7 +72,7 @@ class Refusal:
 
 
 Timings = dict[tuple[str, int], Counter[float]]
-"""Name of the call and second (unix) it was answered in -> milliseconds it took, to three digits -> how often."""
+"""Name of the call and second (unix) it was made in -> milliseconds it took, to three digits -> how often."""
 
 
 @dataclass
@@ -109,8 +118,23 @@ class Records:
                 units.update(checkout.lines)
         return units
 
-    def timed(self, name: str, answered_ms: float, took_ms: float) -> None:
-        took = self.timings.setdefault((name, int(answered_ms // 1000)), Counter())
+    def unclear(self) -> Counter[str]:
+        """Units that may have been bought or not, since the answer to their payment never came, by SKU."""
+        unanswered = {each.reservation_id for each in self.payments if each.unknown}
+        units: Counter[str] = Counter()
+        for checkout in self.reserved:
+            if checkout.reservation_id in unanswered and not checkout.paid:
+                units.update(checkout.lines)
+        return units
+
+    @property
+    def tally(self) -> dict[str, int]:
+        """What is told of a run that goes on."""
+        accepted = sum(bool(checkout.reservation_id) for checkout in self.checkouts)
+        return {"accepted": accepted, "refused": len(self.refusals), "errors": self.counts["errors"]}
+
+    def timed(self, name: str, made_ms: float, took_ms: float) -> None:
+        took = self.timings.setdefault((name, int(made_ms // 1000)), Counter())
         took[float(f"{took_ms:.3g}")] += 1
 
     def messages(self) -> Iterator[str]:

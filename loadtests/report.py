@@ -12,12 +12,22 @@ from loadtests.plots import Line, plot
 
 HERE = Path(__file__).parent
 MOST_WRONG = 30
+NOT_JUDGED = "not judged"
+SIGNS = {"kept": "✓", "missed": "✗", "broken": "✗"}
 
-TILES = (
+MEANS = (
     ("accepted_per_s", "reservations accepted / s"),
     ("refused_per_s", "reservations refused / s"),
     ("commits_per_s", "orders paid / s"),
     ("reserve_p99_ms", "ms to reserve, p99"),
+)
+RUSH = (
+    ("rush_requests_per_s", "requests in the rush's best second"),
+    ("rush_accepted_per_s", "reservations accepted in its best second"),
+    ("sold_out_after_s", "s until it was sold out"),
+    ("rush_first_second_p99_ms", "ms to reserve in its first second, p99"),
+)
+TILES = (
     ("expiry_lag_p99_ms", "ms from deadline to expiry, p99"),
     ("oversold", "units oversold"),
     ("lost", "units lost"),
@@ -25,10 +35,17 @@ TILES = (
 )
 
 WORDS = {
-    "accepted_per_s": "reservations accepted a second",
+    "accepted_per_s": "reservations accepted a second, mean over the whole run",
     "accepted_peak_per_s": "the same in the best second",
-    "refused_per_s": "calls refused a second, for a line that could not be had",
-    "commits_per_s": "orders paid a second",
+    "refused_per_s": "calls refused a second, for a line that could not be had, mean over the whole run",
+    "commits_per_s": "orders paid a second, mean over the whole run",
+    "rush_requests_per_s": "calls of any kind in the best second of the rush",
+    "rush_accepted_per_s": "reservations accepted in the best second of the rush",
+    "rush_refused_per_s": "calls refused in the best second of the rush",
+    "rush_commits_per_s": "orders paid in the best second of the rush",
+    "rush_first_second_p50_ms": "ms to reserve, of the calls made in the first second of the rush, p50",
+    "rush_first_second_p99_ms": "the same, p99",
+    "sold_out_after_s": "s from the beginning of the rush until it was sold out",
     "conversion": "orders paid for each reservation accepted",
     "turnover": "units reserved for each unit supplied; above 1, units came back and were sold again",
     "hot_sku_share": "share of the most wanted SKU in all units reserved",
@@ -64,7 +81,9 @@ def page(document: Mapping[str, Any]) -> str:
     badge = f'<span class="badge {"passed" if passed else "failed"}">{sign} {verdict.capitalize()}</span>'
     says = SCENARIOS[document["scenario"]].says
     started = document["started_at"].replace("T", " ").replace("+00:00", " UTC")
-    about = f"{document['users']} users, {document['seconds']:.0f} s, {document['checkouts']:,} checkouts"
+    checkouts = "" if document["checkouts"] is None else f", {document['checkouts']:,} checkouts"
+    about = f"{document['users']} users, {document['seconds']:.0f} s{checkouts}"
+    tiles = (*(MEANS if document["rush"] is None else RUSH), *TILES)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -77,12 +96,15 @@ def page(document: Mapping[str, Any]) -> str:
 <header><h1>{escape(name)}</h1>{badge}</header>
 <p class="sub">{escape(says[:1].upper() + says[1:])}. {escape(about)}, started {escape(started)}</p>
 {_wrong(document["wrong"])}
-<div class="tiles">{"".join(_tile(document, *tile) for tile in TILES)}</div>
+<div class="tiles">{"".join(_tile(document, *tile) for tile in tiles)}</div>
+{_rush(document["rush"])}
 {_plots(document["series"])}
 <h2>Calls</h2>
 {_calls(document["endpoints"])}
 <h2>Thresholds</h2>
 {_thresholds(document["thresholds"])}
+<h2>Checks</h2>
+{_checks(document["checks"])}
 <h2>Figures</h2>
 {_figures(document)}
 {_notes(document["notes"])}
@@ -98,7 +120,7 @@ def _tile(document: Mapping[str, Any], name: str, words: str) -> str:
     value = document["figures"].get(name)
     if value is None:
         return ""
-    if name == "accepted_per_s":
+    if name == "accepted_per_s" and document["figures"]["accepted_peak_per_s"] is not None:
         words += f"; {_number(document['figures']['accepted_peak_per_s'])} in the best second"
     off = any(each["name"] == name and each["kept"] is False for each in document["thresholds"])
     return f'<div class="tile{" off" if off else ""}"><b>{_number(value)}</b><span>{words}</span></div>'
@@ -139,7 +161,18 @@ def _plots(series: Mapping[str, Any]) -> str:
     )
 
 
+def _rush(seconds: Sequence[Mapping[str, Any]] | None) -> str:
+    if not seconds:
+        return ""
+    columns = ("second", "requests", "accepted", "refused", "committed", "p50_ms", "p99_ms")
+    rows = [[_number(each[column]) for column in columns] for each in seconds]
+    head = ["second", "requests", "accepted", "refused", "committed", "p50 ms to reserve", "p99 ms"]
+    return f"<h2>The rush</h2>{_table(head, rows)}"
+
+
 def _calls(endpoints: Sequence[Mapping[str, Any]]) -> str:
+    if not endpoints:
+        return f'<div class="card">{NOT_JUDGED}</div>'
     columns = ("calls", "p50_ms", "p95_ms", "p99_ms", "max_ms")
     rows = [[escape(each["name"]), *(_number(each[column]) for column in columns)] for each in endpoints]
     return _table(["call", "count", "p50 ms", "p95 ms", "p99 ms", "max ms"], rows)
@@ -149,13 +182,24 @@ def _thresholds(measured: Sequence[Mapping[str, Any]]) -> str:
     rows = [
         [
             escape(each["name"]),
-            f"{'≥' if each['at_least'] else '≤'} {_number(each['bound'])}",
+            "off" if each["bound"] is None else f"{'≥' if each['at_least'] else '≤'} {_number(each['bound'])}",
             _number(each["value"]),
-            "not measured" if each["kept"] is None else "✓" if each["kept"] else "✗",
+            _result(each),
         ]
         for each in measured
     ]
     return _table(["figure", "must be", "is", ""], rows).replace("<td>✗</td>", '<td class="no">✗</td>')
+
+
+def _checks(checks: Sequence[Mapping[str, Any]]) -> str:
+    rows = [[escape(each["name"]), escape(each["rule"]), _result(each)] for each in checks]
+    return _table(["check", "what must be true", ""], rows).replace("<td>✗</td>", '<td class="no">✗</td>')
+
+
+def _result(each: Mapping[str, Any]) -> str:
+    """A sign where it was judged, else a word and why."""
+    reason = f": {each['reason']}" if each["result"] == NOT_JUDGED else ""
+    return escape(SIGNS.get(each["result"], each["result"]) + reason)
 
 
 def _figures(document: Mapping[str, Any]) -> str:
@@ -164,16 +208,29 @@ def _figures(document: Mapping[str, Any]) -> str:
         for name, value in document["figures"].items()
         if value is not None
     ]
-    rows += [[f"{escape(name)} of the bot, in no other rate", _number(n)] for name, n in document["bot"].items()]
-    rows += [[f"lines refused as {escape(verdict)}", _number(n)] for verdict, n in document["refused_lines"].items()]
-    rows += [[f"payments answered {escape(outcome)}", _number(n)] for outcome, n in document["payments"].items()]
-    rows += [[f"{escape(op)} events in the ledger", _number(n)] for op, n in document["events"].items()]
     rows += [
-        ["calls repeated with the same idempotency key, after no answer or a 5xx", _number(document["repeated"])],
-        ["calls throttled (429)", _number(document["throttled"])],
-        ["checkouts and payments whose answer never came", _number(document["unknown"])],
+        [f"{escape(name)} of the bot, in no other rate", _number(n)] for name, n in (document["bot"] or {}).items()
+    ]
+    rows += [
+        [f"lines refused as {escape(verdict)}", _number(n)] for verdict, n in (document["refused_lines"] or {}).items()
+    ]
+    rows += [
+        [f"payments answered {escape(outcome)}", _number(n)] for outcome, n in (document["payments"] or {}).items()
+    ]
+    rows += [[f"{escape(op)} events in the ledger", _number(n)] for op, n in (document["events"] or {}).items()]
+    rows += [
+        *_whole_numbers(document),
     ]
     return _table(["", ""], rows)
+
+
+def _whole_numbers(document: Mapping[str, Any]) -> Iterable[list[str]]:
+    counted = (
+        ("repeated", "calls repeated with the same idempotency key, after no answer or a 5xx"),
+        ("throttled", "calls throttled (429)"),
+        ("unknown", "checkouts and payments whose answer never came"),
+    )
+    return [[words, NOT_JUDGED if document[name] is None else _number(document[name])] for name, words in counted]
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -20,6 +20,7 @@ import requests
 
 from engine.data_dir import DataDir
 from loadtests.defaults import SCENARIOS
+from loadtests.parent import watch_make
 from loadtests.service import Service, plain
 from loadtests.thresholds import bounds
 
@@ -61,7 +62,22 @@ def private_service() -> Iterator[Target]:
             process.wait()
 
 
+class _Interrupts:
+    """How often this process was interrupted."""
+
+    count = 0
+
+    def __call__(self, *_: object) -> None:
+        self.count += 1
+        raise KeyboardInterrupt
+
+
+_interrupts = _Interrupts()
+
+
 def main() -> None:
+    signal.signal(signal.SIGINT, _interrupts)
+    watch_make(lambda: _interrupts.count > 0)
     # Each ends what was started here, too, on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
@@ -77,6 +93,7 @@ def _run(options: argparse.Namespace) -> int:
         if options.kill:
             sys.exit("loadtests: KILL is for a private service; leave HOST out")
         return _locust(options, Target(options.host, Path(os.environ.get("STOCKADE_DATA_DIR", ".stockade"))))
+    print("starting a private service", file=sys.stderr, flush=True)
     with private_service() as target:
         return _locust(options, target)
 
@@ -202,13 +219,11 @@ def _waited_for(command: list[str], environment: Mapping[str, str]) -> int:
     locust is in a process group of its own, so that a terminal's Ctrl-C doesn't reach its workers, whose records count.
     The signal is blocked until locust can take it: one that comes earlier waits, and isn't lost.
     """
-    interrupts = 0
 
     def pass_on(*_: object) -> None:
-        nonlocal interrupts
-        interrupts += 1
+        _interrupts.count += 1
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL) if interrupts > 1 else process.send_signal(signal.SIGINT)
+            os.killpg(process.pid, signal.SIGKILL) if _interrupts.count > 1 else process.send_signal(signal.SIGINT)
 
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, process_group=0)
@@ -216,7 +231,7 @@ def _waited_for(command: list[str], environment: Mapping[str, str]) -> int:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     try:
         code = process.wait()
-        return INTERRUPTED if interrupts and code < 0 else code
+        return INTERRUPTED if _interrupts.count and code < 0 else code
     finally:
         signal.signal(signal.SIGINT, before)
         if process.poll() is None:

@@ -99,8 +99,15 @@ class Service:
         return found
 
     def events(self, since_sku: str) -> Iterator[dict[str, Any]]:
-        """The ledger from the first event of the SKU named to its end, that event included."""
-        first = self._get("/v1/audit", sku=since_sku, limit=1)["items"][0]
+        """The ledger from the first event of the SKU named to its end, that event included.
+
+        Raises:
+            ValueError: it has none.
+        """
+        items = self._get("/v1/audit", sku=since_sku, limit=1)["items"]
+        if not items:
+            raise ValueError(f"the ledger has no event of {since_sku}")
+        first = items[0]
         yield first
         after = f"{first['epoch']}-{first['seq']}"
         while after:

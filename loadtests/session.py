@@ -10,134 +10,27 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import gevent
-from gevent.event import Event
-from gevent.pool import Group
 from locust import events
 from locust.env import Environment
 from locust.exception import StopUser
 from locust.runners import LocalRunner, MasterRunner, WorkerRunner
 
-from loadtests import incidents, options
-from loadtests.defaults import SCENARIOS
-from loadtests.ledger import Fold
-from loadtests.records import Records
-from loadtests.service import Service, plain
-from loadtests.thresholds import bounds
+from loadtests import options
+from loadtests.replay import LEFT, Run, Scenario, end
+from loadtests.service import plain
 
 DRAIN_SECONDS = 120.0
 """How long buyers may take to finish what they are at; longer than all repetitions of one call."""
 
-CLOSE, RECORDS, LEFT = "stockade_close", "stockade_records", "stockade_left"
-"""Messages between master and workers; a process of its own sends them to itself."""
+CLOSE, RECORDS = "stockade_close", "stockade_records"
+"""Messages between master and workers, beside LEFT; a process of its own sends them to itself."""
 
 INTERRUPTED = 130
 """The exit code of a run that was interrupted, as shells have it for SIGINT."""
-
-Product = dict[str, Any]
-"""What a SKU is created with: on_hand, and a limit_per_customer if it has one."""
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """What a locustfile adds to its buyers.
-
-    `stock` gives the products by name, the run's prefix not included. `figures` are those that only this scenario has.
-    `behind` runs beside the buyers, where the stock was loaded. `skipped` says what of its input was left out.
-    """
-
-    name: str
-    stock: Callable[[Run], Mapping[str, Product]]
-    figures: Callable[[Run, Fold], dict[str, float | None]] = lambda run, ledger: {}
-    behind: Callable[[Run], None] = lambda run: None
-    skipped: Callable[[], dict[str, int]] = dict
-
-
-class Run:
-    """One replay: what was loaded, and what the buyers of this process remember."""
-
-    def __init__(self, scenario: Scenario, environment: Environment) -> None:
-        given, runner = environment.parsed_options, environment.runner
-        assert given is not None
-        assert runner is not None
-        assert environment.host is not None
-        self.scenario, self.environment, self.options = scenario, environment, given
-        self.service = Service(
-            environment.host, os.environ["STOCKADE_JWT_SECRET"], os.environ.get("STOCKADE_WEBHOOK_SECRET", "")
-        )
-        self.judges = not isinstance(runner, WorkerRunner)
-        if self.judges:
-            given.run_name = f"load-{int(time.time()):x}-{os.getpid():x}-"
-            given.run_seconds = float(given.seconds or given.run_time or SCENARIOS[scenario.name].seconds)
-            given.run_workers = max(1, getattr(runner, "worker_count", 1))
-        self.prefix, self.seed = given.run_name, given.seed
-        self.checkouts = given.checkouts or SCENARIOS[scenario.name].checkouts
-        self.seconds = given.run_seconds
-        self.users = int(given.num_users or SCENARIOS[scenario.name].users)
-        self.worker = getattr(runner, "worker_index", 0)
-        self.workers = given.run_workers
-        self.bounds = bounds(scenario.name, given.threshold.split())
-        self.records, self.notes = Records(), list[str]()
-        self.products: Mapping[str, Product] = {self.prefix + name: each for name, each in scenario.stock(self).items()}
-        self.loaded = {sku: int(each["on_hand"]) for sku, each in self.products.items()}
-        self.payments = self.service.token("load-test-payments", "payments")
-        self.clock = self.service.clock()
-        self.taken = self.busy = self.left = 0
-        self.over = Event()
-        self.reported: set[str] = set()
-        self.finishing: gevent.Greenlet | None = None
-        if self.judges:
-            self.service.load(self.products)
-        self.started_ms = self.closed_ms = self.clock.now_ms()
-        self.beside = Group()
-        if self.judges:
-            for thing in (scenario.behind, incidents.watch_memory, incidents.kill_in_the_middle, end_in_time):
-                self.beside.spawn(thing, self)
-
-    @property
-    def closing(self) -> bool:
-        """Whether buyers should come to an end. `over` can be waited for."""
-        return bool(self.over.is_set())
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the start."""
-        return (self.clock.now_ms() - self.started_ms) / 1000
-
-    @contextmanager
-    def turn(self) -> Iterator[int]:
-        """One buyer's turn, with a number that no other buyer of the run has.
-
-        Raises:
-            StopUser: there are no more turns.
-        """
-        number = self.worker + self.workers * self.taken
-        if self.closing:
-            raise StopUser
-        if self.checkouts and number >= self.checkouts:
-            self.leave()
-            raise StopUser
-        self.taken += 1
-        self.busy += 1
-        try:
-            yield number
-        finally:
-            self.busy -= 1
-
-    def leave(self) -> None:
-        """A buyer finds nothing left to do. With the last one the run ends."""
-        runner = self.environment.runner
-        assert runner is not None
-        runner.send_message(LEFT, {})
-
-    def key(self, number: int, what: str = "") -> str:
-        """A name for idempotency and payments that no other call of this or another run has."""
-        return f"{self.prefix}{self.worker}-{number}{what}"
 
 
 @dataclass
@@ -198,8 +91,10 @@ def start(environment: Environment, **_: Any) -> None:
         return _refuse(environment, f"the run could not be started: {plain(error)}", 1)
     if now.interrupted:
         run.over.set()
+        run.progress.end()
         return _refuse(environment, "verdict        interrupted, before any buyer came", INTERRUPTED)
     now.run = run
+    run.progress.follow(run.line)
 
 
 def _refuse(environment: Environment, words: str, code: int) -> None:
@@ -243,10 +138,29 @@ def close(environment: Environment, msg: Any, **_: Any) -> None:
 
 
 def take_records(environment: Environment, msg: Any, **_: Any) -> None:
+    """Keep what a worker hands in, and add it once it is whole: half of it would be evidence of what isn't so."""
+    run = now.run
+    if run is None:
+        return
+    pieces = run.pieces.setdefault(msg.node_id, [])
+    pieces.append(msg.data["message"])
+    if msg.data["last"]:
+        for piece in pieces:
+            run.records.add(piece)
+        pieces.clear()
+        run.reported.add(msg.node_id)
+
+
+@events.report_to_master.add_listener
+def report_tally(client_id: str, data: dict[str, Any], **_: Any) -> None:
     if now.run is not None:
-        now.run.records.add(msg.data["message"])
-        if msg.data["last"]:
-            now.run.reported.add(msg.node_id)
+        data["stockade_tally"] = now.run.tally()
+
+
+@events.worker_report.add_listener
+def take_tally(client_id: str, data: dict[str, Any], **_: Any) -> None:
+    if now.run is not None and "stockade_tally" in data:
+        now.run.tallies[client_id] = data["stockade_tally"], time.monotonic()
 
 
 def count_left(environment: Environment, msg: Any, **_: Any) -> None:
@@ -259,23 +173,14 @@ def count_left(environment: Environment, msg: Any, **_: Any) -> None:
         end(environment)
 
 
-def end_in_time(run: Run) -> None:
-    """End a run that was given its seconds. locust's own --run-time has the loading of the stock in it."""
-    if run.options.seconds and not run.over.wait(run.options.seconds):
-        end(run.environment)
-
-
-def end(environment: Environment) -> None:
-    """Stop the test, and the process unless it has a web UI that may start another."""
-    assert environment.runner is not None
-    gevent.spawn(environment.runner.stop if environment.web_ui else environment.runner.quit)
-
-
 @events.request.add_listener
 def remember(name: str, start_time: float, response_time: float, exception: Any = None, **_: Any) -> None:
-    """Time every call that was answered."""
-    if now.run is not None and not (exception and str(exception).startswith("0 ")):
-        now.run.records.timed(name, now.run.clock.latest(start_time + response_time / 1000), response_time)
+    """Count every call, and time those that were answered."""
+    if now.run is None:
+        return
+    now.run.requests += 1
+    if not (exception and str(exception).startswith("0 ")):
+        now.run.records.timed(name, now.run.clock.latest(start_time), response_time)
 
 
 def say(environment: Environment, words: str) -> None:
@@ -291,6 +196,22 @@ def stop_before_the_exit_code_is_read(environment: Environment, **_: Any) -> Non
     """A master does so by itself."""
     if isinstance(environment.runner, LocalRunner):
         environment.runner.stop()
+
+
+@events.quitting.add_listener
+def let_dead_workers_rest(environment: Environment, **_: Any) -> None:
+    """locust waits for its workers at its exit, and fails loudly with one that gevent has reaped long ago."""
+    if not isinstance(environment.runner, MasterRunner):
+        return
+    waitpid = os.waitpid
+
+    def waited(pid: int, options: int) -> tuple[int, int]:
+        try:
+            return waitpid(pid, options)
+        except ChildProcessError:
+            return pid, 0
+
+    os.waitpid = waited
 
 
 @events.quit.add_listener

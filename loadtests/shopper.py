@@ -6,7 +6,7 @@ import random
 
 from loadtests.buyer import Buyer
 from loadtests.records import Checkout, Lines
-from loadtests.session import Run
+from loadtests.replay import Run
 
 PLANS = {"pays": 60, "abandons": 20, "lets it run out": 20}
 """What buyers do with a reservation, in percent."""

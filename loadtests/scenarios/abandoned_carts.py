@@ -16,7 +16,8 @@ from locust import tag
 
 from loadtests.buyer import Buyer, journey
 from loadtests.records import Checkout, Refusal
-from loadtests.session import Product, Run, Scenario, play
+from loadtests.replay import Product, Run, Scenario
+from loadtests.session import play
 
 SKUS, UNITS = 4, 12
 PLANS = {"lets it run out": 88, "abandons": 10, "pays": 2}

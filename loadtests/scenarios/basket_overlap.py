@@ -10,7 +10,8 @@ import random
 from locust import tag
 
 from loadtests.buyer import journey
-from loadtests.session import Product, Run, Scenario, play
+from loadtests.replay import Product, Run, Scenario
+from loadtests.session import play
 from loadtests.shopper import Shopper
 
 SKUS, UNITS = 12, 1_500

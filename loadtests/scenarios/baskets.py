@@ -16,7 +16,8 @@ from locust import tag
 
 from loadtests import baskets
 from loadtests.buyer import journey
-from loadtests.session import Product, Run, Scenario, play
+from loadtests.replay import Product, Run, Scenario
+from loadtests.session import play
 from loadtests.shopper import Shopper
 
 SCARCE_SHARE, SCARCE_PRODUCTS, PLENTY = 0.5, 400, 2.0

@@ -18,7 +18,9 @@ from loadtests.buyer import RESERVATION, Buyer, journey
 from loadtests.figures import BOT, RESERVE, with_and_without_bot
 from loadtests.ledger import Fold
 from loadtests.records import BOT_PLAN, Checkout
-from loadtests.session import Product, Run, Scenario, current, play
+from loadtests.replay import Product, Run, Scenario
+from loadtests.rush import next_second
+from loadtests.session import current, play
 
 HOT, LIMIT, SKUS = "hot", 2, 20
 HOT_UNITS, UNITS = 8, 1
@@ -37,10 +39,19 @@ def stock(run: Run) -> dict[str, Product]:
 
 
 def figures(run: Run, ledger: Fold) -> dict[str, float | None]:
-    return with_and_without_bot(run.records, run.started_ms + run.seconds * 500)
+    return with_and_without_bot(run.records, bot_comes_ms(run))
 
 
-play(Scenario("bots", stock, figures))
+def bot_comes_ms(run: Run) -> float:
+    return next_second(run.started_ms + run.seconds * 500)
+
+
+def rush(run: Run) -> float | None:
+    comes_ms = bot_comes_ms(run)
+    return comes_ms if run.closed_ms > comes_ms else None
+
+
+play(Scenario("bots", stock, figures, rush=rush))
 
 
 class Honest(Buyer):
@@ -71,7 +82,7 @@ class Bot(Buyer):
     @tag("bot")
     @journey
     def hammer(self, run: Run, number: int) -> None:
-        run.over.wait(max(0.0, run.seconds / 2 - run.elapsed))
+        run.over.wait(max(0.0, (bot_comes_ms(run) - run.clock.now_ms()) / 1000))
         calls = count()
         gevent.joinall([gevent.spawn(self.arm, run, number, arm, calls) for arm in range(ARMS)])
 

@@ -17,7 +17,9 @@ from loadtests.defaults import SCENARIOS
 from loadtests.figures import SOLD_OUT
 from loadtests.ledger import Fold
 from loadtests.records import Checkout
-from loadtests.session import Product, Run, Scenario, now, play
+from loadtests.replay import Product, Run, Scenario
+from loadtests.rush import next_second, sold_out_after_s
+from loadtests.session import now, play
 
 NAME = "flash_crowd"
 SKU = "sneaker"
@@ -35,10 +37,13 @@ def stock(run: Run) -> dict[str, Product]:
 
 
 def figures(run: Run, ledger: Fold) -> dict[str, float | None]:
-    return {"unsold": float(sum(run.loaded.values()) - sum(ledger.sold.values()))}
+    return {
+        "sold_out_after_s": sold_out_after_s(ledger, run.prefix + SKU, run.rush_ms),
+        "unsold": float(sum(run.loaded.values()) - sum(ledger.sold.values())),
+    }
 
 
-play(Scenario(NAME, stock, figures))
+play(Scenario(NAME, stock, figures, rush=lambda run: run.rush_ms))
 
 
 class Crowd(LoadTestShape):
@@ -53,6 +58,9 @@ class Crowd(LoadTestShape):
             return early, early
         if run.elapsed > run.seconds or run.left >= run.users:
             return None
+        if run.rush_ms is None:
+            run.rush_ms = next_second(run.clock.now_ms())
+            run.over.wait((run.rush_ms - run.clock.now_ms()) / 1000)
         return run.users, SPIKE_PER_SECOND
 
     @property

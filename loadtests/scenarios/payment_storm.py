@@ -16,7 +16,8 @@ from locust import tag
 
 from loadtests.buyer import Buyer, journey
 from loadtests.records import Checkout, Payment
-from loadtests.session import Product, Run, Scenario, play
+from loadtests.replay import Product, Run, Scenario
+from loadtests.session import play
 
 SKUS, UNITS_PER_SECOND = 6, 8
 """So many of each for every second of the run that they become scarce towards its end."""

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from loadtests.figures import drift
 from loadtests.ledger import Fold
+from loadtests.replay import Product, Run, Scenario
 from loadtests.scenarios import baskets
 from loadtests.scenarios.baskets import Household
-from loadtests.session import Product, Run, Scenario, play
+from loadtests.session import play
 
 __all__ = ["Household"]
 

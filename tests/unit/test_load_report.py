@@ -79,6 +79,7 @@ def test_the_page_of_an_interrupted_run_says_so() -> None:
 
 def test_the_page_has_no_row_for_what_was_not_measured_but_its_threshold() -> None:
     threshold = {"name": "sold_out_p99_ms", "bound": 9, "value": None, "at_least": False, "kept": None}
+    threshold |= {"reason": "", "result": "not measured"}
     text = page(document(thresholds=[threshold]))
     assert "told that it is sold out" not in text
     assert "<td>not measured</td>" in text
