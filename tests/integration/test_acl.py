@@ -399,6 +399,7 @@ NOBODY = [
     ["REPLICAOF", "NO", "ONE"],
     ["MONITOR"],
     ["ACL", "LIST"],
+    ["ACL", "GETUSER", "default"],
     ["ACL", "SETUSER", "eve", "on"],
     ["CLIENT", "KILL", "TYPE", "normal"],
     ["CLIENT", "PAUSE", "1"],

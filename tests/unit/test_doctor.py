@@ -18,7 +18,7 @@ from engine.checks import Check, Verdict, size
 from engine.checks_machine import MachineSeen
 from engine.checks_postgres import PostgresSeen
 from engine.checks_record import RecordSeen, ServiceSeen
-from engine.checks_redis import RedisSeen
+from engine.checks_redis import MayNotAsk, RedisSeen
 from engine.database import SCHEMA
 from tests.conftest import settings
 
@@ -63,6 +63,7 @@ REDIS = RedisSeen(
     user="stockade-api",
     may=(),
     slow_ms=(20,),
+    left_out=(),
 )
 POSTGRES = PostgresSeen(
     address="db.example database stock",
@@ -159,6 +160,13 @@ ADVICE = [
     Row(informed(aof_enabled=0), "redis AOF", "is off"),
     Row(informed(aof_last_write_status="err"), "redis AOF", "the last write failed"),
     Row(informed(aof_last_bgrewrite_status="err"), "redis AOF", "the last rewrite failed"),
+    Row(
+        replace(REDIS, left_out=("HSET", "SET", "XADD", "ZADD")),
+        "redis AOF replay",
+        "a restart forgets what is in the AOF: the user default may not HSET, SET, XADD…; load docs/deploy/redis.acl",
+    ),
+    Row(replace(REDIS, left_out=MayNotAsk.NO_RIGHT), "redis AOF replay", "a restart may forget the AOF unseen: load"),
+    Row(replace(REDIS, left_out=MayNotAsk.NO_ANSWER), "redis AOF replay", "this server doesn't say", ASK),
     Row(replace(REDIS, settings=None), "redis appendfsync", "this user may not CONFIG GET", ASK),
     Row(set_to("appendfsync", "no"), "redis appendfsync", "is 'no': set it to everysec or always"),
     Row(set_to("notify-keyspace-events", "E"), "redis notify-keyspace-events", "is 'E', so that holds end"),
