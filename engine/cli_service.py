@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -13,6 +14,7 @@ from engine.config import Settings, from_environment
 from engine.data_dir import DataDir
 from engine.engine import Engine, build
 from engine.errors import ConfigurationError
+from engine.store import Store
 from engine.values import Origin
 
 data_dir_option = click.option(
@@ -41,6 +43,20 @@ def settings_of(data_dir: Path, *, secrets_required: bool = False) -> Settings:
 def engine_of(data_dir: Path, *, certified: bool = False) -> Engine:
     settings = settings_of(data_dir)
     return build(settings, store.client(settings, certified=certified), watching=store.client(settings))
+
+
+def lever_engine_of(data_dir: Path) -> Engine:
+    """For what changes something by hand. It looks with STOCKADE_REDIS_URL, and writes with STOCKADE_LEVERS_REDIS_URL.
+
+    Raises:
+        ConfigurationError: the two lead to two servers.
+    """
+    settings = settings_of(data_dir)
+    writing = replace(settings, redis_url=settings.levers_redis_url)
+    engine = build(writing, store.client(writing, certified=True), watching=store.client(settings))
+    if writing != settings and Store(store.client(writing), engine.watch.keys).run_id() != engine.watch.run_id():
+        raise ConfigurationError("STOCKADE_LEVERS_REDIS_URL leads to another Redis than STOCKADE_REDIS_URL")
+    return engine
 
 
 def operator(request_id: str = "") -> Origin:

@@ -24,6 +24,7 @@ RIGHT_SECRET_BYTES = 32
 """A shorter secret can be guessed from what it has signed."""
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+REDIS_URLS = "redis://HOST:PORT/DB, rediss:// or unix://PATH"
 ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 DATABASE_SCHEMES = ("postgresql://", "postgres://")
 
@@ -33,6 +34,7 @@ class Settings:
     """What one process needs to know. Made by `from_environment`, which refuses what can't work."""
 
     redis_url: str
+    levers_redis_url: str
     database_url: str
     jwt_secret: str
     jwks_file: str
@@ -86,9 +88,11 @@ def from_environment(environment: Mapping[str, str], *, secrets_required: bool =
     """
     redis_url = environment.get("STOCKADE_REDIS_URL", "")
     if not _is_redis_url(redis_url):
-        wanted = "redis://HOST:PORT/DB, rediss:// or unix://PATH"
         # A password may stand anywhere in what isn't a URL, so nothing of it is shown.
-        raise ConfigurationError(f"STOCKADE_REDIS_URL must be {wanted}")
+        raise ConfigurationError(f"STOCKADE_REDIS_URL must be {REDIS_URLS}")
+    levers_redis_url = environment.get("STOCKADE_LEVERS_REDIS_URL", "") or redis_url
+    if not _is_redis_url(levers_redis_url):
+        raise ConfigurationError(f"STOCKADE_LEVERS_REDIS_URL must be {REDIS_URLS}")
     database_url = environment.get("STOCKADE_DATABASE_URL", "")
     if database_url and not _is_database_url(database_url):
         raise ConfigurationError("STOCKADE_DATABASE_URL must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
@@ -103,6 +107,7 @@ def from_environment(environment: Mapping[str, str], *, secrets_required: bool =
             raise ConfigurationError("STOCKADE_ID_SECRET must be set where there is no STOCKADE_JWT_SECRET")
     return Settings(
         redis_url=redis_url,
+        levers_redis_url=levers_redis_url,
         database_url=database_url,
         jwt_secret=jwt_secret,
         jwks_file=jwks_file,
