@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from redis.exceptions import NoPermissionError, ResponseError
 
 from engine.checks import Check, fine, not_asked, size, to_do
 from engine.config import Settings
 from engine.keys import Keys
+from engine.redis_cli.address import Address
 from engine.store import Store, answering
 
 LEAST_REDIS, LEAST_VALKEY = 7, 8
@@ -86,7 +86,7 @@ class RedisSeen:
 
 def look(store: Store, settings: Settings, *, embedded: bool) -> RedisSeen:
     """Raises: StoreUnavailable: it doesn't answer, or not to this user."""
-    url, redis = urlparse(settings.redis_url), store.redis
+    address, redis = Address.from_url(settings.redis_url), store.redis
     with answering():
         info = redis.info("everything")
         round_trips_ms, clocks_off_ms = [], []
@@ -96,14 +96,12 @@ def look(store: Store, settings: Settings, *, embedded: bool) -> RedisSeen:
             round_trips_ms.append((time.monotonic() - asked_s) * 1000)
             between_ms = (asked_ns + time.time_ns()) / 2_000_000
             clocks_off_ms.append(round(seconds * 1000 + microseconds / 1000 - between_ms))
-        user = _user(redis, unquote(url.username or ""))
+        user = _user(redis, address.username or "")
         return RedisSeen(
-            address=f"unix socket {unquote(url.path)}"
-            if url.scheme == "unix"
-            else f"{url.hostname}:{url.port or 6379}",
+            address=f"unix socket {address}" if address.path else str(address),
             embedded=embedded,
-            private=url.scheme == "unix" and _private(Path(unquote(url.path))),
-            password=bool(url.password),
+            private=bool(address.path) and _private(Path(address.path)),
+            password=bool(address.password),
             info=info,
             settings=_settings(redis),
             round_trip_ms=min(round_trips_ms),
@@ -151,9 +149,7 @@ def _version(seen: RedisSeen) -> Check:
 def _role(seen: RedisSeen) -> Check:
     if seen.info.get("role") != "master":
         return to_do("redis role", "is a replica: name the master in STOCKADE_REDIS_URL")
-    if seen.info.get("cluster_enabled"):
-        return to_do("redis role", "is a node of a Redis Cluster, which isn't supported: use a single master")
-    return fine("redis role", "master, no cluster")
+    return fine("redis role", "master")
 
 
 def _policy(seen: RedisSeen) -> Check:

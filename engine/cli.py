@@ -216,10 +216,7 @@ def explain_command(name: str, as_json: bool, data_dir: Path) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def redis_cli_command(arguments: tuple[str, ...], data_dir: Path) -> None:
     """Open redis-cli or valkey-cli on the server in use. Where neither is installed, Stockade does the same by itself."""
-    settings = settings_of(data_dir)
-    # Refuses parameters of the URL that don't exist, as every other command does.
-    store.client(settings)
-    sys.exit(redis_cli.run(settings.redis_url, arguments, os.environ))
+    sys.exit(redis_cli.run(settings_of(data_dir).redis_url, arguments, os.environ))
 
 
 for command in cli_doctor.COMMANDS:

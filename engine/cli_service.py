@@ -14,6 +14,7 @@ from engine.config import Settings, from_environment
 from engine.data_dir import DataDir
 from engine.engine import Engine, build
 from engine.errors import ConfigurationError
+from engine.server_kind import refuse_other_kinds
 from engine.store import Store
 from engine.values import Origin
 
@@ -41,8 +42,11 @@ def settings_of(data_dir: Path, *, secrets_required: bool = False) -> Settings:
 
 
 def engine_of(data_dir: Path, *, certified: bool = False) -> Engine:
+    """Raises: ConfigurationError: the settings can't work, or the server isn't of a kind that can."""
     settings = settings_of(data_dir)
-    return build(settings, store.client(settings, certified=certified), watching=store.client(settings))
+    watching = store.client(settings)
+    refuse_other_kinds(watching)
+    return build(settings, store.client(settings, certified=certified), watching=watching)
 
 
 def lever_engine_of(data_dir: Path) -> Engine:
@@ -53,9 +57,14 @@ def lever_engine_of(data_dir: Path) -> Engine:
     """
     settings = settings_of(data_dir)
     writing = replace(settings, redis_url=settings.levers_redis_url)
-    engine = build(writing, store.client(writing, certified=True), watching=store.client(settings))
-    if writing != settings and Store(store.client(writing), engine.watch.keys).run_id() != engine.watch.run_id():
-        raise ConfigurationError("STOCKADE_LEVERS_REDIS_URL leads to another Redis than STOCKADE_REDIS_URL")
+    watching = store.client(settings)
+    refuse_other_kinds(watching)
+    engine = build(writing, store.client(writing, certified=True), watching=watching)
+    if writing != settings:
+        own = store.client(writing)
+        refuse_other_kinds(own, "STOCKADE_LEVERS_REDIS_URL")
+        if Store(own, engine.watch.keys).run_id() != engine.watch.run_id():
+            raise ConfigurationError("STOCKADE_LEVERS_REDIS_URL leads to another Redis than STOCKADE_REDIS_URL")
     return engine
 
 

@@ -40,7 +40,6 @@ MACHINE = MachineSeen(
 INFO = {
     "redis_version": "7.0.15",
     "role": "master",
-    "cluster_enabled": 0,
     "maxmemory_policy": "noeviction",
     "maxmemory": 4 * GIB,
     "used_memory": GIB,
@@ -148,7 +147,6 @@ ADVICE = [
     Row(informed(redis_version="6.2.14"), "redis version", "Redis 6.2.14 is too old: install Redis 7 or newer"),
     Row(informed(valkey_version="7.2.9"), "redis version", "Valkey 7.2.9 is too old: install Valkey 8 or newer"),
     Row(informed(role="slave"), "redis role", "is a replica"),
-    Row(informed(cluster_enabled=1), "redis role", "is a node of a Redis Cluster"),
     Row(informed(maxmemory_policy="allkeys-lru"), "redis maxmemory-policy", "is allkeys-lru, which evicts stock"),
     Row(informed(maxmemory=0), "redis maxmemory", "isn't set (1.0 GiB used): set it"),
     Row(informed(used_memory=7 * GIB // 2), "redis maxmemory", "is 87 % full (3.5 GiB of 4.0 GiB)"),
