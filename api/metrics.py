@@ -68,7 +68,11 @@ class State(Collector):
     def collect(self) -> Iterator[Metric]:
         seen = self._overview.look(ANSWER_SECONDS, most_skus=MOST_RESERVED)
         yield _gauge("stockade_redis_up", "Whether Redis answers.", int(seen.now is not None))
-        yield _gauge("stockade_postgres_up", "Whether Postgres answers, and a commit could be written.", int(seen.postgres == "ok"))
+        yield _gauge(
+            "stockade_postgres_up",
+            "Whether Postgres answers, and a commit could be written.",
+            int(seen.postgres == "ok"),
+        )
         yield from _of_disk(disk.look(self._overview.settings))
         if seen.now is None:
             return

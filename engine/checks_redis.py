@@ -6,14 +6,16 @@ import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
 
 from redis.exceptions import NoPermissionError, ResponseError
 
 from engine.checks import Check, fine, not_asked, size, to_do
 from engine.config import Settings
+from engine.keys import Keys
+from engine.redis_cli.address import Address
 from engine.store import Store, answering
 
 LEAST_REDIS, LEAST_VALKEY = 7, 8
@@ -32,13 +34,39 @@ DANGEROUS = (("FLUSHALL",), ("CONFIG", "SET", "dir", "x"), ("SHUTDOWN",), ("KEYS
 
 ACL_FILE = "docs/deploy/redis.acl"
 
+REPLAYED = (
+    ("DEL",),
+    ("HDEL", "1"),
+    ("HINCRBY", "1", "1"),
+    ("HSET", "1", "1"),
+    ("HSETNX", "1", "1"),
+    ("PERSIST",),
+    ("PEXPIREAT", "1"),
+    ("SET", "1"),
+    ("UNLINK",),
+    ("XADD", "*", "1", "1"),
+    ("XTRIM", "MAXLEN", "1"),
+    ("ZADD", "1", "1"),
+    ("ZREM", "1"),
+)
+"""Commands in the AOF's transactions, and what follows the key. Redis 7 runs those as the user `default` when it
+loads it, and leaves out what that user may not do: https://github.com/redis/redis/issues/14541."""
+
+
+class MayNotAsk(Enum):
+    """Why it isn't known what `default` may do."""
+
+    NO_RIGHT = "this user may not ACL DRYRUN"
+    NO_ANSWER = "this server doesn't say what the user default may do"
+
 
 @dataclass(frozen=True)
 class RedisSeen:
     """What was asked of Redis. None is what it doesn't let this user ask.
 
     `clock_off_ms`: how far its clock is from this machine's; `clock_ahead_ms`: how far the latest time written lies ahead.
-    `private`: nobody else on this machine can open the socket. `slow_ms`: calls of ours in the slow log.
+    `private`: nobody else on this machine can open the socket. `slow_ms`: calls of ours in the slow log. `left_out`: commands
+    that a restart would leave out of the AOF.
     """
 
     address: str
@@ -53,11 +81,12 @@ class RedisSeen:
     user: str
     may: tuple[str, ...] | None
     slow_ms: tuple[int, ...] | None
+    left_out: tuple[str, ...] | MayNotAsk
 
 
 def look(store: Store, settings: Settings, *, embedded: bool) -> RedisSeen:
     """Raises: StoreUnavailable: it doesn't answer, or not to this user."""
-    url, redis = urlparse(settings.redis_url), store.redis
+    address, redis = Address.from_url(settings.redis_url), store.redis
     with answering():
         info = redis.info("everything")
         round_trips_ms, clocks_off_ms = [], []
@@ -67,14 +96,12 @@ def look(store: Store, settings: Settings, *, embedded: bool) -> RedisSeen:
             round_trips_ms.append((time.monotonic() - asked_s) * 1000)
             between_ms = (asked_ns + time.time_ns()) / 2_000_000
             clocks_off_ms.append(round(seconds * 1000 + microseconds / 1000 - between_ms))
-        user = _user(redis, unquote(url.username or ""))
+        user = _user(redis, address.username or "")
         return RedisSeen(
-            address=f"unix socket {unquote(url.path)}"
-            if url.scheme == "unix"
-            else f"{url.hostname}:{url.port or 6379}",
+            address=f"unix socket {address}" if address.path else str(address),
             embedded=embedded,
-            private=url.scheme == "unix" and _private(Path(unquote(url.path))),
-            password=bool(url.password),
+            private=bool(address.path) and _private(Path(address.path)),
+            password=bool(address.password),
             info=info,
             settings=_settings(redis),
             round_trip_ms=min(round_trips_ms),
@@ -83,6 +110,7 @@ def look(store: Store, settings: Settings, *, embedded: bool) -> RedisSeen:
             user=user,
             may=_may(redis, user),
             slow_ms=_slow(redis, store.keys.prefix),
+            left_out=_left_out(redis, store.keys),
         )
 
 
@@ -121,9 +149,7 @@ def _version(seen: RedisSeen) -> Check:
 def _role(seen: RedisSeen) -> Check:
     if seen.info.get("role") != "master":
         return to_do("redis role", "is a replica: name the master in STOCKADE_REDIS_URL")
-    if seen.info.get("cluster_enabled"):
-        return to_do("redis role", "is a node of a Redis Cluster, which isn't supported: use a single master")
-    return fine("redis role", "master, no cluster")
+    return fine("redis role", "master")
 
 
 def _policy(seen: RedisSeen) -> Check:
@@ -156,6 +182,19 @@ def _append_only_file(seen: RedisSeen) -> Iterator[Check]:
             yield to_do("redis AOF", f"the last {word} failed: look at its disk and its log")
             return
     yield fine("redis AOF", "on, the last write and rewrite were right")
+    yield _replay(seen)
+
+
+def _replay(seen: RedisSeen) -> Check:
+    load = f"load {ACL_FILE} of this version"
+    if seen.left_out is MayNotAsk.NO_ANSWER:
+        return not_asked("redis AOF replay", seen.left_out.value)
+    if seen.left_out is MayNotAsk.NO_RIGHT:
+        return to_do("redis AOF replay", f"{seen.left_out.value}, so a restart may forget the AOF unseen: {load}")
+    if seen.left_out:
+        forgets = f"a restart forgets what is in the AOF: the user default may not {', '.join(seen.left_out[:3])}"
+        return to_do("redis AOF replay", f"{forgets}{'…' if len(seen.left_out) > 3 else ''}; {load}")
+    return fine("redis AOF replay", "the user default, as whom it is loaded, may do all that is in it")
 
 
 def _settings_checked(seen: RedisSeen) -> Iterator[Check]:
@@ -248,6 +287,25 @@ def _may(redis: Any, user: str) -> tuple[str, ...] | None:
         except ResponseError:
             return None
     return tuple(found)
+
+
+def _left_out(redis: Any, keys: Keys) -> tuple[str, ...] | MayNotAsk:
+    """Which of `REPLAYED` the user `default` may not do on some key of ours."""
+    asked = [
+        (command, key, *words) for key in (keys.meta, keys.cart("1"), keys.guest_carts) for command, *words in REPLAYED
+    ]
+    pipe = redis.pipeline(transaction=False)
+    for words in asked:
+        pipe.execute_command("ACL", "DRYRUN", "default", *words)
+    answers = pipe.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, NoPermissionError):
+            return MayNotAsk.NO_RIGHT
+        if isinstance(answer, ResponseError):
+            return MayNotAsk.NO_ANSWER
+        if isinstance(answer, Exception):
+            raise answer
+    return tuple(dict.fromkeys(words[0] for words, answer in zip(asked, answers, strict=True) if str(answer) != "OK"))
 
 
 def _slow(redis: Any, prefix: str) -> tuple[int, ...] | None:

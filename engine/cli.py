@@ -222,8 +222,6 @@ def redis_cli_command(arguments: tuple[str, ...], data_dir: Path) -> None:
     A server that doesn't answer a PING within three times STOCKADE_REDIS_TIMEOUT_MS is reported, and not waited for.
     """
     settings = settings_of(data_dir)
-    # Refuses parameters of the URL that don't exist, as every other command does.
-    store.client(settings)
     patience_s = (store.RETRIES + 1) * settings.redis_timeout_ms / 1000
     sys.exit(redis_cli.run(settings.redis_url, arguments, os.environ, patience_s))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from engine.cli_service import data_dir_option, engine_of, json_option, operator
+from engine.cli_service import data_dir_option, json_option, lever_engine_of, operator
 from engine.cli_skus import SKU, SkuCommand
 from engine.engine import Engine
 from engine.errors import Closed, ConfigurationError
@@ -79,7 +79,7 @@ class Session:
 
 @contextmanager
 def session(data_dir: Path, reason: str, dry_run: bool, as_json: bool) -> Iterator[Session]:
-    engine = engine_of(data_dir, certified=True)
+    engine = lever_engine_of(data_dir)
     try:
         yield Session(engine, Pull(operator(random_word()), reason, dry_run), as_json)
     except Closed as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from engine import stock_file
-from engine.cli_service import complain, data_dir_option, engine_of, json_option, operator
+from engine.cli_service import complain, data_dir_option, engine_of, json_option, lever_engine_of, operator
 from engine.cli_skus import SKU, SkuCommand, columns, padded
 from engine.engine import Engine
 from engine.errors import Closed, EngineError, NotFound, StoreUnavailable
@@ -79,7 +79,7 @@ def stock_load(file: Path, delimiter: str, dry_run: bool, as_json: bool, data_di
             bad = [_bad(line.number, "", "validation_failed", line.problem) for line in error.lines]
             click.echo(_document(Loaded(), dry_run, bad))
         _refuse(file, error.lines, "nothing was changed")
-    loaded = _load(engine_of(data_dir, certified=True), rows, dry_run)
+    loaded = _load(lever_engine_of(data_dir), rows, dry_run)
     if as_json:
         refused = [_bad(row.number, row.sku, error.code, str(error)) for row, error in loaded.refused]
         click.echo(_document(loaded, dry_run, refused))

@@ -9,13 +9,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlparse
 
 from psycopg import ProgrammingError
 from psycopg.conninfo import conninfo_to_dict
 
 from engine.errors import ConfigurationError
 from engine.limits import MAX_HOLD_SECONDS
+from engine.redis_url import refuse_bad_url
 
 MIN_RETAIN_SECONDS = 86_400
 """Answers are kept at least this long for idempotency keys."""
@@ -23,7 +23,6 @@ MIN_RETAIN_SECONDS = 86_400
 RIGHT_SECRET_BYTES = 32
 """A shorter secret can be guessed from what it has signed."""
 
-REDIS_SCHEMES = ("redis", "rediss", "unix")
 ORIGIN = re.compile(r"https?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?")
 DATABASE_SCHEMES = ("postgresql://", "postgres://")
 
@@ -33,6 +32,7 @@ class Settings:
     """What one process needs to know. Made by `from_environment`, which refuses what can't work."""
 
     redis_url: str
+    levers_redis_url: str
     database_url: str
     jwt_secret: str
     jwks_file: str
@@ -85,10 +85,10 @@ def from_environment(environment: Mapping[str, str], *, secrets_required: bool =
         ConfigurationError: a value is missing or can't work; the message names the variable.
     """
     redis_url = environment.get("STOCKADE_REDIS_URL", "")
-    if not _is_redis_url(redis_url):
-        wanted = "redis://HOST:PORT/DB, rediss:// or unix://PATH"
-        # A password may stand anywhere in what isn't a URL, so nothing of it is shown.
-        raise ConfigurationError(f"STOCKADE_REDIS_URL must be {wanted}")
+    refuse_bad_url("STOCKADE_REDIS_URL", redis_url)
+    levers_redis_url = environment.get("STOCKADE_LEVERS_REDIS_URL", "")
+    if levers_redis_url:
+        refuse_bad_url("STOCKADE_LEVERS_REDIS_URL", levers_redis_url)
     database_url = environment.get("STOCKADE_DATABASE_URL", "")
     if database_url and not _is_database_url(database_url):
         raise ConfigurationError("STOCKADE_DATABASE_URL must be postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
@@ -103,6 +103,7 @@ def from_environment(environment: Mapping[str, str], *, secrets_required: bool =
             raise ConfigurationError("STOCKADE_ID_SECRET must be set where there is no STOCKADE_JWT_SECRET")
     return Settings(
         redis_url=redis_url,
+        levers_redis_url=levers_redis_url or redis_url,
         database_url=database_url,
         jwt_secret=jwt_secret,
         jwks_file=jwks_file,
@@ -157,14 +158,6 @@ def _origins(text: str) -> frozenset[str]:
                 f"without a path, separated by commas; {origin!r} is none"
             )
     return frozenset(origins)
-
-
-def _is_redis_url(text: str) -> bool:
-    try:
-        url = urlparse(text)
-        return url.scheme in REDIS_SCHEMES and url.port != 0
-    except ValueError:
-        return False
 
 
 def _is_database_url(text: str) -> bool:

@@ -12,6 +12,7 @@ from engine.data_dir import PUBLISHED, DataDir
 from engine.database import Connection
 from engine.engine import Engine, build
 from engine.errors import ConfigurationError, StoreUnavailable
+from engine.server_kind import other_kind
 
 
 def examine(data_dir: Path, given: Mapping[str, str]) -> Iterator[Check]:
@@ -39,8 +40,11 @@ def examine(data_dir: Path, given: Mapping[str, str]) -> Iterator[Check]:
     redis = store.client(settings)
     engine = build(settings, redis, watching=redis)
     try:
-        yield from _of_redis(engine, "STOCKADE_REDIS_URL" in embedded)
-        yield from _of_postgres(engine, "STOCKADE_DATABASE_URL" in embedded)
+        if other := other_kind(redis):
+            yield to_do("redis", other)
+        else:
+            yield from _of_redis(engine, "STOCKADE_REDIS_URL" in embedded)
+        yield from _of_postgres(engine, "STOCKADE_DATABASE_URL" in embedded, has_record=not other)
     finally:
         redis.close()
 
@@ -53,14 +57,15 @@ def _of_redis(engine: Engine, embedded: bool) -> Iterator[Check]:
         yield to_do("redis", f"{_why(error)}: start it, and mend STOCKADE_REDIS_URL or the rights of its user")
 
 
-def _of_postgres(engine: Engine, embedded: bool) -> Iterator[Check]:
+def _of_postgres(engine: Engine, embedded: bool, *, has_record: bool) -> Iterator[Check]:
     if not engine.settings.database_url:
         yield to_do("postgres", "STOCKADE_DATABASE_URL isn't set: without a ledger no payment is confirmed")
         return
     try:
         with engine.database.connect() as connection:
             yield from checks_postgres.checks(checks_postgres.look(connection, engine.settings, embedded=embedded))
-            yield from _of_record(engine, connection)
+            if has_record:
+                yield from _of_record(engine, connection)
     except StoreUnavailable as error:
         yield to_do("postgres", f"{_why(error)}: start it, and mend STOCKADE_DATABASE_URL or the rights of its role")
     except ConfigurationError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import orjson
@@ -59,7 +59,7 @@ class Snapshots:
             StoreUnavailable: Redis or Postgres can't be reached, or Redis was restored meanwhile.
         """
         with self._database.connect() as connection, answering():
-            seen = picture.take(self._store, from_ledger(connection, self._partition, self._writer), live_only=True)
+            seen = picture.take(self._store, from_ledger(connection, self._partition, self._drained), live_only=True)
             picture.refuse_half(seen)
             self._projection.advance()
             with connection.transaction():
@@ -98,12 +98,15 @@ class Snapshots:
                 for name, fields in hashes.items():
                     copy.write_row([*key, kind, name, orjson.dumps(fields).decode()])
 
+    def _drained(self, epoch: int, upto: int) -> None:
+        self._writer.drain()
 
-def from_ledger(connection: Connection, partition: str, writer: Writer) -> picture.Events:
-    """Events out of Postgres, after everything that the stream has was written there."""
+
+def from_ledger(connection: Connection, partition: str, catch_up: Callable[[int, int], object]) -> picture.Events:
+    """Events out of Postgres, after `catch_up` has seen to it that those up to an epoch and a seq are there."""
 
     def events(epoch: int, after: int, upto: int) -> Iterator[Event]:
-        writer.drain()
+        catch_up(epoch, upto)
         first = ledger.at(connection, partition, epoch, after)
         for page in ledger.events(connection, partition, first, ledger.at(connection, partition, epoch, upto)):
             yield from page

@@ -30,6 +30,7 @@ from engine.config import Settings
 from engine.errors import Closed, ConfigurationError, Inconsistent, StoreUnavailable
 from engine.keys import LAYOUT, Keys
 from engine.ledger import Entry, entry_of
+from engine.server_kind import refuse_other_kinds
 from engine.sku_names import shown, stored
 from engine.values import EVERY_LINE, Event, Line, Operation, Problems, Sku, Units, number, unpacked
 
@@ -59,18 +60,6 @@ def client(settings: Settings, *, certified: bool = False) -> Redis:
     `certified`: every connection makes sure that its server was compared with the ledger since it started, so that
     nobody sells from a Redis that has lost something. Who looks or mends does without.
     """
-    try:
-        redis = _made(settings, certified)
-        # Options that don't exist would come up with the first connection.
-        redis.connection_pool.make_connection()
-    except (TypeError, ValueError) as error:
-        raise ConfigurationError(
-            "STOCKADE_REDIS_URL has an option that doesn't exist, or with a wrong value"
-        ) from error
-    return redis
-
-
-def _made(settings: Settings, certified: bool) -> Redis:
     return Redis.from_url(
         settings.redis_url,
         decode_responses=True,
@@ -144,11 +133,11 @@ def check(redis: Redis) -> None:
 
     Raises:
         StoreUnavailable: it can't be reached.
-        ConfigurationError: it is too old, a replica or a cluster's node, or may evict keys.
+        ConfigurationError: it is too old, a replica, a Sentinel or a cluster's node, or may evict keys.
     """
+    refuse_other_kinds(redis)
     try:
         found: dict[str, Any] = redis.info("default")
-        found |= redis.info("cluster")
     except RedisError as error:
         raise StoreUnavailable(f"Redis can't be reached: {error}") from error
     policy = found["maxmemory_policy"]
@@ -158,8 +147,6 @@ def check(redis: Redis) -> None:
         raise ConfigurationError(f"Redis {found['redis_version']} is too old; 7.0 is the least")
     if found.get("role") != "master":
         raise ConfigurationError("STOCKADE_REDIS_URL names a replica; it must be the master")
-    if found.get("cluster_enabled"):
-        raise ConfigurationError("STOCKADE_REDIS_URL names a node of a Redis Cluster, which isn't supported yet")
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 from engine import ledger, picture, projection, snapshots
+from engine.catching_up import catching_up
 from engine.database import Connection, Database, answering
 from engine.errors import LedgerBroken
 from engine.fold import Fold
@@ -14,12 +16,10 @@ from engine.invariants import Invariant, Violation, live
 from engine.invariants.record import Record
 from engine.ledger import Position
 from engine.picture import Picture
-from engine.projection import Projection
 from engine.snapshots import from_ledger
 from engine.states import State
 from engine.store import Store
 from engine.values import Event
-from engine.writer import Writer
 
 
 @dataclass(frozen=True)
@@ -40,36 +40,32 @@ class Report:
 def verify(store: Store, database: Database, retain_ms: int) -> Report:
     """Walk Redis while it works, judge and fold the ledger from its first event, and compare; also with the newest snapshot.
 
+    With a role of Postgres that may only read it needs a keeper that writes what has happened last.
+
     Raises:
-        StoreUnavailable: Redis or Postgres can't be reached.
+        StoreUnavailable: Redis or Postgres can't be reached, or no keeper writes.
     """
-    writer = Writer(database, store)
     partition = store.keys.partition
-    with database.connect() as connection, answering():
+    with database.connect() as connection, answering(), closing(catching_up(connection, database, store)) as behind:
 
         def reached() -> int:
             return ledger.position(connection, partition).seq
 
         try:
-            seen = picture.take(store, from_ledger(connection, partition, writer))
+            seen = picture.take(store, from_ledger(connection, partition, behind.ledger))
         except LedgerBroken as broken:
             seen = picture.take(store, lambda epoch, after, upto: ())
             return _report(seen, "", [_broken(broken), *live.check(store, seen, reached)])
-        finally:
-            writer.close()
         picture.refuse_half(seen)
         newest = snapshots.latest(connection, partition)
-        follower = Projection(database, partition)
         found = [*live.check(store, seen, reached)]
         try:
-            follower.advance()
+            behind.projections(seen.epoch, seen.seq)
             # One by one: what was found before the ledger turns out to be broken is told, too.
             for violation in _recorded(connection, store, seen, newest, retain_ms):
                 found.append(violation)
         except LedgerBroken as broken:
             found.append(_broken(broken))
-        finally:
-            follower.close()
     return _report(seen, f"{newest[0]}-{newest[1]}" if newest else "", found)
 
 

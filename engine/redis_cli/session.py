@@ -253,6 +253,6 @@ def _reason(error: RedisError) -> str:
     if isinstance(error, RedisTimeout):
         return "Connection timed out"
     cause = error.__cause__ or error.__context__
-    if isinstance(cause, ssl.SSLError) and cause.reason:
+    if isinstance(cause, ssl.SSLError) and getattr(cause, "reason", None):
         return f"SSL_connect failed: {cause.reason.lower().replace('_', ' ')}"
     return (cause.strerror or str(cause)) if isinstance(cause, OSError) else str(error)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -46,8 +47,8 @@ def start(
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs a command in this process."""
-    for name in ("STOCKADE_REDIS_URL", "STOCKADE_DATABASE_URL", "STOCKADE_JWT_SECRET", "STOCKADE_DATA_DIR"):
-        monkeypatch.delenv(name, raising=False)
+    for name in [name for name in os.environ if name.startswith("STOCKADE_")]:
+        monkeypatch.delenv(name)
 
     def run_one(*arguments: object) -> Run:
         monkeypatch.setattr(sys, "argv", ["stockade", *map(str, arguments)])

@@ -255,11 +255,11 @@ def test_a_wrong_option_is_refused_in_one_line(
     assert said in line
 
 
-def test_an_option_of_the_url_that_does_not_exist_is_refused_as_by_every_command(
+def test_a_parameter_of_the_url_that_does_not_exist_is_refused_as_by_every_command(
     run: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("STOCKADE_REDIS_URL", f"unix://{tmp_path}/nothing.sock?no_such_option=1")
-    assert "STOCKADE_REDIS_URL has an option that doesn't exist" in run("redis-cli", "PING").err
+    assert "STOCKADE_REDIS_URL has a parameter that isn't taken there" in run("redis-cli", "PING").err
 
 
 def test_a_quoted_argument_that_is_not_closed_is_refused(debuggable: str) -> None:
@@ -424,8 +424,12 @@ def test_an_installed_program_runs_and_finds_the_password_in_its_environment_onl
     assert stockade("redis-cli", "-x", "GET", "a", more=more).stdout.startswith(f"redis-cli {options}\n")
 
 
-def test_a_url_that_the_installed_program_has_no_option_for_is_followed_by_our_own(stub: Callable[[str], str]) -> None:
-    url = "rediss://localhost:1?ssl_keyfile=/k&ssl_certfile=/c&ssl_password=secret"
+def test_a_url_that_the_installed_program_has_no_option_for_is_followed_by_our_own(
+    stub: Callable[[str], str], tmp_path: Path
+) -> None:
+    files = certificates(tmp_path)
+    key = f"ssl_keyfile={files['tls_key_file']}&ssl_certfile={files['tls_cert_file']}"
+    url = f"rediss://localhost:1?{key}&ssl_password=secret"
     printed = stockade("redis-cli", "PING", more={"STOCKADE_REDIS_URL": url, "PATH": stub("redis-cli")})
     assert printed.stderr == "Could not connect to Redis at localhost:1: Connection refused\n"
     assert (printed.returncode, printed.stdout) == (1, "")

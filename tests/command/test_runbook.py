@@ -5,9 +5,11 @@ Once with the installed redis-cli, once on a machine that has none.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -169,6 +171,22 @@ def test_every_entry_says_what_to_look_at_do_check_and_never_do() -> None:
         heading = entry.splitlines()[0]
         for word in ("Look", "Act", "Never"):
             assert re.search(rf"^\*\*(\w+ and )?{word}\b", entry, re.MULTILINE | re.IGNORECASE), (heading, word)
+
+
+def test_no_page_looks_for_processes_by_a_pattern() -> None:
+    """It would find those of other Stockades, and the shell that looks."""
+    pages = [*(ROOT / "docs").glob("**/*.md"), ROOT / "README.md"]
+    assert PAGE in pages
+    assert not [page for page in pages if re.search(r"\b(pgrep|pkill|killall|pidof)\b", page.read_text())]
+
+
+def test_the_log_has_the_process_of_the_keeper_that_led_last(service: Service) -> None:
+    def led_last() -> str:
+        said = [json.loads(line) for line in service.stderr.splitlines() if line.startswith("{")]
+        return str([line["keeper"] for line in said if line.get("event") == "leading"][-1])
+
+    host, pid, _ = led_last().split(":")
+    assert (host, int(pid)) == (socket.gethostname(), part(service.process, "keeper").pid)
 
 
 def _between(text: str, first: str, last: str) -> str:

@@ -350,10 +350,11 @@ def selling(shop: Shop, threads: int = 4, sell: Callable[[Shop, int], None] | No
 class PrivateRedis:
     """A server that a test may kill and start again; `save` puts on disk what it starts from."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, *options: str, login: str = "") -> None:
         self.kind = kind
+        self.options = options
         self.directory = tempfile.TemporaryDirectory(prefix="stockade-own-")
-        self.url = f"unix://{Path(self.directory.name) / 'redis.sock'}"
+        self.url = f"unix://{login}{Path(self.directory.name) / 'redis.sock'}"
         self.start()
 
     def start(self) -> None:
@@ -361,7 +362,7 @@ class PrivateRedis:
         assert program is not None
         place = self.directory.name
         options = ["--port", "0", "--unixsocket", f"{place}/redis.sock", "--dir", place, "--save", ""]
-        self.process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen([program, *options, *self.options], stdout=subprocess.DEVNULL)
         wait_for_redis(self.url)
 
     def save(self) -> None:

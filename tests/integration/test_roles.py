@@ -9,9 +9,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from engine import dry_run, snapshots, verify
+from engine import catching_up, dry_run, snapshots, verify
 from engine.database import SCHEMA, TABLES, Database, check, migrate
-from engine.errors import ConfigurationError
+from engine.errors import ConfigurationError, StoreUnavailable
 from engine.recovery import Recovered
 from engine.snapshots import KEEP_ALL_MS
 from engine.store import client
@@ -150,6 +150,48 @@ def test_on_call_is_told_a_story_though_it_may_not_bring_the_ledger_up_to_date(
     assert oncall.engine.audit.catch_up()
     assert [event.op for event in oncall.engine.audit.story(held)] == ["reserve"]
     oncall.close()
+
+
+@pytest.fixture
+def oncall(service: Shop, server: str, granted: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """The shop of `service`, with the role that only reads; nobody writes meanwhile, so there is nothing to wait for."""
+    monkeypatch.setattr(catching_up, "LONGEST_WAIT_S", 0.0)
+    shop = open_shop(server, as_role(granted, ONCALL))
+    yield shop
+    shop.close()
+
+
+@one_kind
+def test_on_call_can_verify_what_a_keeper_has_written(service: Shop, oncall: Shop) -> None:
+    History(service, 33).begin().go_on(60)
+    service.writer.drain()
+    service.recovery.projection.advance()
+    assert oncall.problems() == ()
+    service.redis.hincrby(service.engine.store.keys.sku("a"), "available", 1)
+    assert any(problem.startswith("conservation: SKU a ") for problem in oncall.problems())
+    assert oncall.problems() == service.problems()
+
+
+@one_kind
+def test_verify_with_the_role_that_reads_says_what_no_keeper_has_done(service: Shop, oncall: Shop) -> None:
+    service.stock()
+    with pytest.raises(StoreUnavailable, match=r"Events up to \d+-\d+ wait for Postgres, .*stockade_service"):
+        oncall.problems()
+    service.writer.drain()
+    assert [problem.partition(" at ")[0] for problem in oncall.problems()] == [
+        "fold: ledger_unfoldable: The projections stay"
+    ]
+    service.recovery.projection.advance()
+    assert oncall.problems() == ()
+
+
+@one_kind
+def test_verify_with_the_role_that_reads_names_why_no_keeper_can_write(service: Shop, oncall: Shop) -> None:
+    service.stock()
+    service.writer.drain()
+    service.hold()
+    service.redis.xtrim(service.engine.store.keys.ledger, maxlen=1, approximate=False)
+    assert "log: ledger_gap" in " ".join(oncall.problems())
 
 
 def test_the_roles_can_be_granted_again_and_then_have_no_more_than_before(granted: str) -> None:

@@ -18,7 +18,7 @@ from engine.checks import Check, Verdict, size
 from engine.checks_machine import MachineSeen
 from engine.checks_postgres import PostgresSeen
 from engine.checks_record import RecordSeen, ServiceSeen
-from engine.checks_redis import RedisSeen
+from engine.checks_redis import MayNotAsk, RedisSeen
 from engine.database import SCHEMA
 from tests.conftest import settings
 
@@ -40,7 +40,6 @@ MACHINE = MachineSeen(
 INFO = {
     "redis_version": "7.0.15",
     "role": "master",
-    "cluster_enabled": 0,
     "maxmemory_policy": "noeviction",
     "maxmemory": 4 * GIB,
     "used_memory": GIB,
@@ -63,6 +62,7 @@ REDIS = RedisSeen(
     user="stockade-api",
     may=(),
     slow_ms=(20,),
+    left_out=(),
 )
 POSTGRES = PostgresSeen(
     address="db.example database stock",
@@ -147,7 +147,6 @@ ADVICE = [
     Row(informed(redis_version="6.2.14"), "redis version", "Redis 6.2.14 is too old: install Redis 7 or newer"),
     Row(informed(valkey_version="7.2.9"), "redis version", "Valkey 7.2.9 is too old: install Valkey 8 or newer"),
     Row(informed(role="slave"), "redis role", "is a replica"),
-    Row(informed(cluster_enabled=1), "redis role", "is a node of a Redis Cluster"),
     Row(informed(maxmemory_policy="allkeys-lru"), "redis maxmemory-policy", "is allkeys-lru, which evicts stock"),
     Row(informed(maxmemory=0), "redis maxmemory", "isn't set (1.0 GiB used): set it"),
     Row(informed(used_memory=7 * GIB // 2), "redis maxmemory", "is 87 % full (3.5 GiB of 4.0 GiB)"),
@@ -159,6 +158,13 @@ ADVICE = [
     Row(informed(aof_enabled=0), "redis AOF", "is off"),
     Row(informed(aof_last_write_status="err"), "redis AOF", "the last write failed"),
     Row(informed(aof_last_bgrewrite_status="err"), "redis AOF", "the last rewrite failed"),
+    Row(
+        replace(REDIS, left_out=("HSET", "SET", "XADD", "ZADD")),
+        "redis AOF replay",
+        "a restart forgets what is in the AOF: the user default may not HSET, SET, XADD…; load docs/deploy/redis.acl",
+    ),
+    Row(replace(REDIS, left_out=MayNotAsk.NO_RIGHT), "redis AOF replay", "a restart may forget the AOF unseen: load"),
+    Row(replace(REDIS, left_out=MayNotAsk.NO_ANSWER), "redis AOF replay", "this server doesn't say", ASK),
     Row(replace(REDIS, settings=None), "redis appendfsync", "this user may not CONFIG GET", ASK),
     Row(set_to("appendfsync", "no"), "redis appendfsync", "is 'no': set it to everysec or always"),
     Row(set_to("notify-keyspace-events", "E"), "redis notify-keyspace-events", "is 'E', so that holds end"),
