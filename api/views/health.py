@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+import structlog
 from flask import Blueprint, Response, current_app
 from flask_swagger_ui import get_swaggerui_blueprint
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -17,6 +18,11 @@ from engine.engine import Engine
 from engine.overview import record
 
 blueprint = Blueprint("health", __name__)
+
+log = structlog.get_logger()
+
+_last: dict[str, dict[str, str]] = {}
+"""What this process has answered last, so that each change is one line in its log."""
 
 READY = {"redis": "ok", "gate": "open", "postgres": "ok", "keeper": "alive", "record": "ok"}
 
@@ -34,6 +40,9 @@ def readyz() -> Response:
     """Ready means: a reservation and its payment would work, and the record is whole. Each part is named."""
     checks = readiness(current_app.extensions["stockade"].engine)
     ready = checks == READY
+    if checks != _last.get("checks", READY):
+        log.info("ready") if ready else log.warning("not_ready", **checks)
+    _last["checks"] = checks
     return _json({"status": "ready" if ready else "not_ready", "checks": checks}, 200 if ready else 503)
 
 

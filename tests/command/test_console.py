@@ -228,6 +228,7 @@ def test_each_part_of_the_state_is_told_in_words(console: Page) -> None:
     assert found["Postgres"] == ("answers", "in order")
 
 
+@pytest.mark.slow
 def test_everything_is_in_order_on_a_healthy_new_service_where_nothing_happens(
     chromium: Browser, start: Callable[..., Service]
 ) -> None:

@@ -124,6 +124,7 @@ def _buy(drill: Drill, user: str, over: threading.Event) -> None:
                 drill.seen[str(paid.status)] += 1
 
 
+@pytest.mark.slow
 def test_a_keeper_that_hangs(drill: Drill) -> None:
     entry, keeper = "No keeper leads", part(drill.service.process, "keeper")
     os.kill(keeper.pid, signal.SIGSTOP)
@@ -138,6 +139,7 @@ def test_a_keeper_that_hangs(drill: Drill) -> None:
         os.kill(keeper.pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_a_postgres_that_hangs(drill: Drill) -> None:
     entry = "Postgres is down"
     for pid in processes((drill.service.data_dir / "postgres").resolve()):

@@ -183,6 +183,7 @@ def test_a_keeper_waits_for_a_server_that_hangs_says_so_and_can_be_stopped(
     assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.slow
 def test_the_keepers_clerk_does_not_wait_for_ever_for_a_postgres_that_stops_while_it_is_asked(quick: Service) -> None:
     ops, before = quick.token("olga", "ops"), len(quick.stderr)
     with stopped(quick, "postgres"):
@@ -215,6 +216,7 @@ def test_redis_cli_says_that_the_server_hangs_and_gives_up(
     assert line.endswith("doesn't answer within 0.3 s: timed out\n")
 
 
+@pytest.mark.slow
 def test_doctor_names_the_processes_of_this_stockade_and_of_no_other(
     quick: Service, call: Calling, start: Callable[..., Service]
 ) -> None:

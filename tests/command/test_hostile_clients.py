@@ -214,7 +214,7 @@ WORDS = [
 """What would mean something in SQL, in a format, in a pattern or a key of Redis, and in what we keep there."""
 
 KEYS = re.compile(
-    r"stk:\{p0\}:(meta|skus|deadlines|ledger|keeper|rates|totals|(sku|buyers):[^\s=]{1,384}|(rsv|lease|op|checkout):[0-9A-Za-z]{22}|payment:.{1,255})"
+    r"stk:\{p0\}:(meta|skus|deadlines|ledger|keeper|rates|totals|record|(sku|buyers):[^\s=]{1,384}|(rsv|lease|op|checkout):[0-9A-Za-z]{22}|payment:.{1,255})"
     r"|stk:cart:\{[0-9A-Za-z]{22}\}",
     re.DOTALL,
 )

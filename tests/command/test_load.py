@@ -21,7 +21,7 @@ from loadtests.thresholds import bounds
 from tests.command.service import ROOT, Service, environment
 from tests.waiting import wait_until
 
-QUICK = ("baskets", "flash_crowd")
+QUICK = ("baskets",)
 CALM = {"reserve_p99_ms", "sold_out_p99_ms", "expiry_lag_p99_ms", "bot_slowdown", "latency_drift"}
 """Thresholds that say more of the machine that runs the tests than of the service."""
 

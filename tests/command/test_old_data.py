@@ -31,6 +31,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
     service.stop()
 
 
+@pytest.mark.slow
 def test_a_data_directory_of_the_first_version_starts_and_its_whole_history_comes_to_postgres(service: Service) -> None:
     run = stockade("verify", "--json", "--data-dir", service.data_dir)
     assert (run.returncode, json.loads(run.stdout)["problems"]) == (0, [])

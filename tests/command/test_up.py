@@ -75,6 +75,7 @@ def _meta(running: Service, field: str) -> str:
     return stockade("redis-cli", *where, "HGET", "stk:{p0}:meta", field).stdout.strip()
 
 
+@pytest.mark.slow
 def test_a_very_deep_data_directory_works(start: Start, tmp_path: Path) -> None:
     before = _temporary_directories()
     deep = tmp_path / "/".join(["a rather long directory name"] * 6) / "data"
@@ -162,6 +163,7 @@ def _socket_of(running: Service) -> Path:
     return Path(os.fsdecode((running.data_dir / "redis.url").read_text().strip().removeprefix("unix://")))
 
 
+@pytest.mark.slow
 def test_files_of_the_same_name_where_it_is_started_are_not_run(tmp_path: Path) -> None:
     for name in ("api", "engine", "lua"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')")

@@ -136,6 +136,7 @@ def test_its_data_survive_a_stop_which_waits_for_no_client_and_locks_of_before_a
     assert "postgres died" not in second.stderr
 
 
+@pytest.mark.slow
 def test_a_killed_one_is_started_again_whatever_its_backends_do_also_in_a_directory_with_a_comma(
     start: Start, tmp_path: Path
 ) -> None:

@@ -114,6 +114,7 @@ def _nothing_is_lost(service: Service, buyers: Buyers) -> None:
     assert (report["live"], report["problems"]) == (made, [])
 
 
+@pytest.mark.slow
 def test_requests_under_way_in_a_killed_worker_end_with_one_reservation_each(start: Callable[..., Service]) -> None:
     service = start(workers=1)
     assert service.call("PUT", "/v1/skus/tee", {"on_hand": 100}, token=service.token("o", "ops")).status == 201

@@ -67,7 +67,9 @@ def connections(service: Service, many: int, *, burst: bool) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("burst", [True, False], ids=["in a burst", "one by one"])
+@pytest.mark.parametrize(
+    "burst", [pytest.param(True, id="in a burst"), pytest.param(False, id="one by one", marks=pytest.mark.slow)]
+)
 def test_each_worker_has_its_share_of_the_connections(pair: Service, burst: bool) -> None:
     pids = [worker.pid for worker in both(pair)]
     before = [sockets(pid) for pid in pids]

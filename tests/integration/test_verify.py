@@ -22,6 +22,7 @@ from engine.verify import Report, verify
 from engine.writer import Writer
 from tests import books
 from tests.books import lines
+from tests.integration.shops import one_kind
 from tests.waiting import wait_until
 
 OPS, KEEPER, SHOP = Origin("ops"), Origin("keeper"), Origin("shop")
@@ -333,6 +334,7 @@ TAMPERED_IN_POSTGRES: dict[str, tuple[str, str]] = {
 }
 
 
+@one_kind
 @pytest.mark.parametrize(("query", "says"), TAMPERED_IN_POSTGRES.values(), ids=TAMPERED_IN_POSTGRES.keys())
 def test_what_was_tampered_with_in_postgres_is_named(
     engine: Engine, snapshots: Snapshots, live: str, query: str, says: str

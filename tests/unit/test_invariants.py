@@ -10,6 +10,8 @@ import pytest
 
 from engine.fold import MOVES, Fold, Hash
 from engine.invariants import Invariant, Violation, live
+from engine.invariants.history import Hurt
+from engine.invariants.noticed import unnoticed
 from engine.invariants.record import AFTER, BEFORE, Record, judged
 from engine.ledger import FIELDS, Entry
 from engine.picture import Picture
@@ -648,3 +650,12 @@ def test_what_is_wrong_with_the_stream_is_named(
 
 def test_a_violation_is_shown_by_its_name_and_what_is_wrong() -> None:
     assert str(Violation(Invariant.LIMITS, "too many")) == "limits: too many"
+
+
+def test_what_is_told_too_late_or_never_was_not_noticed() -> None:
+    in_time, late, never = Hurt("a row", 1_000, 15_999), Hurt("a table", 1_000, 16_001), Hurt("a counter", 1_000)
+    found = list(unnoticed([in_time, late, never], 15_000))
+    assert [(each.invariant, each.text.partition(" was ")[0]) for each in found] == [
+        (Invariant.NOTICED, "a table"),
+        (Invariant.NOTICED, "a counter"),
+    ]
