@@ -153,7 +153,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     for sku in ("tee", "hat", "mug"):
         assert running.call("PUT", f"/v1/skus/{sku}", {"on_hand": 9}, token=ops).status == 201
     with psycopg.connect(url(running), autocommit=True) as connection:
-        wait_until(lambda: connection.execute("SELECT 1 FROM ledger WHERE seq = 4").fetchone())
+        wait_until(lambda: connection.execute("SELECT 1 FROM ledger WHERE seq = 3").fetchone())
     yield running
     running.stop()
 
