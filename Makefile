@@ -26,7 +26,7 @@ run: $(READY)  ## set up, and run the service on http://127.0.0.1:8000
 	$(BIN)/stockade up
 
 test: $(READY)  ## set up, and run the whole suite; its longest proofs are in make chaos
-	$(BIN)/pytest -n 6 --dist worksteal
+	$(BIN)/pytest -n 4 --dist worksteal
 
 lint: $(READY)  ## style, types, and which package may import which
 	$(BIN)/ruff format --check .

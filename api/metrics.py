@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from math import inf
 from pathlib import Path
 
 import structlog
@@ -107,10 +108,11 @@ def _of_redis(now: Now) -> Iterable[Metric]:
     )
     yield _gauge("stockade_redis_memory_bytes", "Memory that Redis uses.", glance.used_memory_bytes)
     yield _gauge("stockade_redis_max_memory_bytes", "What it may use; 0: no limit.", glance.max_memory_bytes)
+    age_s = inf
     if glance.problems:
         yield _gauge("stockade_record_problems", "What the record check found wrong.", glance.problems.count)
         age_s = max(0, glance.now_ms - glance.problems.as_of_ms) / 1000
-        yield _gauge("stockade_record_check_age_seconds", "How long ago that was.", age_s)
+    yield _gauge("stockade_record_check_age_seconds", "How long ago the record was checked; +Inf: never.", age_s)
     yield _gauge("stockade_redis_writes", "Whether Redis could do its last write to the AOF.", int(glance.writes))
     off_s, ahead_s = glance.clock_off_ms / 1000, glance.clock_ahead_ms / 1000
     yield _gauge("stockade_redis_clock_offset_seconds", "How far Redis's clock is ahead of this host's.", off_s)

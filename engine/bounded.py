@@ -24,8 +24,9 @@ class Bounded(Generic[T]):
         """The answer to the question under way; `ask` begins one where there is none."""
         with self._lock:
             if self._answer is None or self._answer.done():
-                self._answer = Future()
-                threading.Thread(target=_ask, args=(ask, self._answer), name="bounded", daemon=True).start()
+                answer: Future[T] = Future()
+                threading.Thread(target=_ask, args=(ask, answer), name="bounded", daemon=True).start()
+                self._answer = answer
             return self._answer
 
 

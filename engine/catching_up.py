@@ -69,7 +69,8 @@ class Waiting:
             )
 
     def projections(self, epoch: int, seq: int) -> None:
-        if not _comes(lambda: projection.reached(self._connection, self._partition) >= (epoch, seq)):
+        # The epoch of an empty ledger is noted before its first event.
+        if seq and not _comes(lambda: projection.reached(self._connection, self._partition) >= (epoch, seq)):
             at = "-".join(map(str, projection.reached(self._connection, self._partition)))
             raise LedgerBroken(
                 "ledger_unfoldable",

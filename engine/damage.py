@@ -7,9 +7,11 @@ out of Redis's stream are the lost ones if the chain over them ends in the hash 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
+
+import orjson
 
 from engine import ledger
 from engine.database import Connection
@@ -112,6 +114,42 @@ def page(
     return upto, found, False
 
 
+def joined(found: Sequence[Damage]) -> list[Damage]:
+    """Damage to rows that follow each other as one, also where pages were judged one by one."""
+    whole: list[Damage] = []
+    for each in found:
+        if whole and whole[-1].kind is each.kind is Kind.ROWS and whole[-1].upto == each.after:
+            whole[-1] = replace(whole[-1], upto=each.upto)
+        else:
+            whole.append(each)
+    return whole
+
+
+def noted(walked: Position, found: Sequence[Damage]) -> str:
+    """How far a walk has come and what it has found, as text for `read`."""
+    return orjson.dumps(
+        [_words(walked), [[_words(each.after), _words(each.upto), each.why, each.kind] for each in found]]
+    ).decode()
+
+
+def read(text: str) -> tuple[Position, list[Damage]]:
+    """What `noted` has written; a walk that begins, if it is anything else."""
+    try:
+        walked, found = orjson.loads(text)
+        return _read(walked), [Damage(_read(after), _read(upto), why, Kind(kind)) for after, upto, why, kind in found]
+    except (ValueError, TypeError):
+        return Position(), []
+
+
+def _words(position: Position) -> list[object]:
+    return [position.epoch, position.seq, position.payload_hash.hex(), position.chain_hash.hex()]
+
+
+def _read(words: Sequence[Any]) -> Position:
+    epoch, seq, payload_hash, chain_hash = words
+    return Position(int(epoch), int(seq), bytes.fromhex(payload_hash), bytes.fromhex(chain_hash))
+
+
 def lasts(connection: Connection, partition: str, damage: Damage) -> bool:
     """Whether the rows of a damage that was found before are still not what was written."""
     position, more = damage.after, True
@@ -131,6 +169,10 @@ def mend(connection: Connection, store: Store, damage: Damage, *, replacing: boo
     Returns: whether the damage is mended.
     """
     partition = store.keys.partition
+    first = f"({damage.after.entry_id}" if damage.after.seq else "-"
+    if damage.kind is Kind.ROWS and [entry.seq for entry in store.entries(first, 1)] != [damage.after.seq + 1]:
+        # Nobody waits for what the stream hasn't.
+        return False
     with connection.transaction():
         end = ledger.position(connection, partition, lock=True)
         if damage.kind is Kind.POSITION:
@@ -139,7 +181,6 @@ def mend(connection: Connection, store: Store, damage: Damage, *, replacing: boo
             return replacing and _removed(connection, store, end)
         if damage.upto.seq - damage.after.seq > MOST_PUT_BACK:
             return False
-        first = f"({damage.after.entry_id}" if damage.after.seq else "-"
         entries = store.entries(first, damage.upto.seq - damage.after.seq)
         before, position = dict[tuple[int, int], Position](), damage.after
         try:

@@ -8,11 +8,13 @@ they lead to.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 from engine import projection
 from engine.database import Connection
 from engine.fold import COUNTERS, MOVES, Hash
 from engine.ledger import Entry, event_of
+from engine.states import State
 from engine.store import Store
 from engine.values import number
 
@@ -23,6 +25,12 @@ EVENTS = 5_000
 """Where more has happened between the two, nothing is compared."""
 
 SKUS_AFTER = "SELECT sku FROM skus WHERE partition = %s AND sku > %s ORDER BY sku LIMIT %s"
+HOLDS_AFTER = """
+    SELECT id FROM reservations WHERE partition = %s AND state = 'reserved' AND ended_ms IS NULL AND id > %s
+    ORDER BY id LIMIT %s
+"""
+BOOKS = "SELECT sku, record FROM skus WHERE partition = %s AND sku = ANY(%s)"
+RECORDS = "SELECT id, record, ended_ms FROM reservations WHERE partition = %s AND id = ANY(%s)"
 
 
 class Drift:
@@ -30,7 +38,7 @@ class Drift:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._skus_after = self._indexed_after = ""
+        self._skus_after = self._indexed_after = self._holds_after = ""
         self._holds_from_ms = 0
         self._different: dict[str, str] = {}
         self._broken_holds: dict[str, str] = {}
@@ -43,41 +51,31 @@ class Drift:
         Raises:
             StoreUnavailable: Redis can't be reached.
         """
-        epoch = self._open_epoch()
+        epoch, keys = self._open_epoch(), self._store.keys
         if not epoch:
             # Being compared with the ledger or made anew from it.
             self._different, self._broken_holds = {}, {}
             return []
-        partition = self._store.keys.partition
-        at = projection.reached(connection, partition)
-        rows = connection.execute(SKUS_AFTER, [partition, self._skus_after, PAGE]).fetchall()
-        skus = [name for (name,) in rows]
-        self._skus_after = skus[-1] if len(skus) == PAGE else ""
-        indexed = self._store.sku_names(self._indexed_after, PAGE)
-        self._indexed_after = indexed[-1] if len(indexed) == PAGE else ""
-        skus = list(dict.fromkeys([*self._different, *skus, *indexed]))
-        holds = list(dict.fromkeys([*self._broken_holds, *self._next_holds()]))
-        books = dict(
-            connection.execute(
-                "SELECT sku, record FROM skus WHERE partition = %s AND sku = ANY(%s)", [partition, skus]
-            ).fetchall()
-        )
-        records = projection.records(connection, partition, holds)
-        keys = self._store.keys
-        seq, hashes = self._store.hashes_as_of([*map(keys.sku, skus), *map(keys.reservation, holds)])
-        found, held = dict(zip(skus, hashes, strict=False)), dict(zip(holds, hashes[len(skus) :], strict=True))
-        since = self._store.entries(f"({at[0]}-{at[1]}" if at[1] else "-", EVENTS)
-        if len(since) == EVENTS or self._open_epoch() != epoch:
+        at_epoch, at = projection.reached(connection, keys.partition)
+        skus, holds = self._next_skus(connection), self._next_holds(connection)
+        books = dict(connection.execute(BOOKS, [keys.partition, skus]).fetchall())
+        rows = connection.execute(RECORDS, [keys.partition, holds]).fetchall()
+        records = {name: (record, ended_ms) for name, record, ended_ms in rows}
+        seq, found, deadlines = self._store.hashes_as_of([*map(keys.sku, skus), *map(keys.reservation, holds)], holds)
+        since = self._store.entries(f"({at_epoch}-{at}" if at else "-", EVENTS)
+        whole = since[0].seq == at + 1 if since else seq <= at
+        if not whole or len(since) == EVENTS or self._open_epoch() != epoch:
             return self._told()
         moves, touched = _moves(since, seq)
-        for sku in skus:
-            book, now = books.get(sku, {}), found[sku]
-            if sku in moves:
+        for sku, fields in zip(skus, found, strict=False):
+            book, now = books.get(sku, {}), fields
+            if sku in moves and now is not None:
                 book, now = _counters(book, moves[sku]), _counters(now)
             _note(self._different, sku, _difference(f"SKU {sku}", now, book))
-        for name in holds:
+        for name, fields, deadline_ms in zip(holds, found[len(skus) :], deadlines, strict=True):
             if name not in touched:
-                _note(self._broken_holds, name, _difference(f"Reservation {name}", held[name], records.get(name, {})))
+                record, ended_ms = records.get(name, ({}, None))
+                _note(self._broken_holds, name, _of_hold(name, fields, record, ended_ms, deadline_ms))
         return self._told()
 
     def _open_epoch(self) -> str:
@@ -85,14 +83,27 @@ class Drift:
         meta = self._store.meta()
         return meta.get("epoch", "") if meta.get("gate") == "open" else ""
 
-    def _next_holds(self) -> list[str]:
-        page = self._store.live_names(self._holds_from_ms, PAGE)
+    def _next_skus(self, connection: Connection) -> list[str]:
+        """Those that differed, and a page of each, what the ledger knows and what Redis's index has."""
+        rows = connection.execute(SKUS_AFTER, [self._store.keys.partition, self._skus_after, PAGE]).fetchall()
+        known = [name for (name,) in rows]
+        self._skus_after = known[-1] if len(known) == PAGE else ""
+        indexed = self._store.sku_names(self._indexed_after, PAGE)
+        self._indexed_after = indexed[-1] if len(indexed) == PAGE else ""
+        return list(dict.fromkeys([*islice(self._different, PAGE), *known, *indexed]))
+
+    def _next_holds(self, connection: Connection) -> list[str]:
+        """Those that differed, a page of those with a deadline in Redis, and once in a round a page of those that the ledger knows."""
+        page, known = self._store.live_names(self._holds_from_ms, PAGE), list[str]()
         if len(page) < PAGE:
             self._holds_from_ms = 0
+            rows = connection.execute(HOLDS_AFTER, [self._store.keys.partition, self._holds_after, PAGE]).fetchall()
+            known = [name for (name,) in rows]
+            self._holds_after = known[-1] if len(known) == PAGE else ""
         else:
             # Others may have the last one's deadline; if all have it, the next ones must come to their turn.
             self._holds_from_ms = page[-1][1] + (page[0][1] == page[-1][1])
-        return [name for name, _ in page]
+        return list(dict.fromkeys([*islice(self._broken_holds, PAGE), *(name for name, _ in page), *known]))
 
     def _told(self) -> list[str]:
         return [*self._different.values(), *self._broken_holds.values()]
@@ -104,16 +115,29 @@ def _note(known: dict[str, str], name: str, difference: str) -> None:
         known[name] = difference
 
 
-def _difference(what: str, found: Hash, book: Hash) -> str:
+def _of_hold(name: str, found: Hash | None, book: Hash, ended_ms: int | None, deadline_ms: int) -> str:
+    """What differs. Neither users nor carts are told: the text goes to everybody who looks whether the service is ready."""
+    if found == {} and ended_ms is not None:
+        # Redis lets go of what has ended.
+        return ""
+    if found and book and found != book:
+        wrong = sorted(field for field in found.keys() | book.keys() if found.get(field) != book.get(field))
+        return f"Reservation {name} has another {wrong[0].partition(':')[0]} in Redis than by the ledger"
+    if found and found["state"] == State.RESERVED and str(deadline_ms) != found["deadline_ms"]:
+        return f"Reservation {name} is live, and its deadline is not in the set of deadlines"
+    return _difference(f"Reservation {name}", found, book)
+
+
+def _difference(what: str, found: Hash | None, book: Hash) -> str:
+    if found is None:
+        return f"{what} can't be read in Redis"
     found = {name: text for name, text in found.items() if name != "next_release_ms"}
     if found == book:
         return ""
     if not found or not book:
         return f"{what} is only in {'the ledger' if book else 'Redis'}"
-    names: Sequence[str] = [
-        name for name in (*COUNTERS, *sorted(found.keys() | book.keys())) if found.get(name) != book.get(name)
-    ]
-    name = names[0]
+    fields = (*COUNTERS, *sorted(found.keys() | book.keys()))
+    name = next(field for field in fields if found.get(field) != book.get(field))
     return f"{what} has {name}={found.get(name, '')} in Redis, and {name}={book.get(name, '')} by the ledger"
 
 

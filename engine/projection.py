@@ -90,7 +90,6 @@ class Projection:
             with answering():
                 if self._connection is None:
                     self._connection = self._database.connect()
-                    self._connection.execute(BEGIN, [self._partition])
                 while True:
                     reached, more = self._batch(self._connection)
                     if not more or stop():
@@ -106,6 +105,8 @@ class Projection:
 
     def _batch(self, connection: Connection) -> tuple[Position, bool]:
         with connection.transaction():
+            # Somebody may have emptied the tables meanwhile, so that all is made anew.
+            connection.execute(BEGIN, [self._partition])
             epoch, seq, clock_ms, selling = connection.execute(HOW_FAR, [self._partition]).fetchone() or (0, 0, 0, {})
             hashes = connection.execute(HASH_OF, [self._partition, epoch, seq]).fetchone() or (b"", b"")
             at, end = Position(epoch, seq, *hashes), ledger.position(connection, self._partition)

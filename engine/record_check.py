@@ -15,7 +15,7 @@ import structlog
 
 from engine import damage, ledger, projection
 from engine.comparison import OVERLAP
-from engine.damage import Damage
+from engine.damage import Damage, Kind
 from engine.database import Connection, Database, answering
 from engine.drift import Drift
 from engine.errors import EngineError
@@ -33,6 +33,10 @@ MOST_BEHIND_SECONDS = 10.0
 LONGEST_S = 10.0
 WORDS_AGAIN_SECONDS = 30.0
 MOST_SHOWN = 10
+MOST_NOTED = 1_000
+
+TRY_AGAIN_SECONDS = 10.0
+"""Pause after damage that could not be mended."""
 
 log = structlog.get_logger()
 
@@ -48,6 +52,8 @@ class RecordCheck:
         self._connection: Connection | None = None
         self._damage: list[Damage] = []
         self._walked = Position()
+        self._takes_over = True
+        self._tried_s: dict[Damage, float] = {}
         self._moved_s = time.monotonic()
         self._moved_to = (0, 0)
         self._said: tuple[tuple[str, ...], float] = ((), 0.0)
@@ -57,6 +63,7 @@ class RecordCheck:
         while not stop.wait(LOOK_SECONDS):
             if not leads():
                 self.close()
+                self._takes_over = True
                 continue
             try:
                 self.look()
@@ -80,6 +87,9 @@ class RecordCheck:
             EngineError: Redis or Postgres can't be reached.
         """
         now_ms = self._store.now_ms()
+        if self._takes_over:
+            self._walked, self._damage = damage.read(self._store.notes())
+            self._takes_over = False
         with answering():
             if self._connection is None:
                 self._connection = self._database.connect(longest_s=LONGEST_S)
@@ -91,7 +101,8 @@ class RecordCheck:
                 drift = self._drift.look(connection)
             self._damage = [each for each in self._damage if not self._mended(connection, each)]
         problems = [*(each.why for each in self._damage), *behind, *drift]
-        self._store.publish_problems(Problems(now_ms, len(problems), tuple(problems[:MOST_SHOWN])))
+        notes = damage.noted(self._walked, self._damage[:MOST_NOTED])
+        self._store.publish_problems(Problems(now_ms, len(problems), tuple(problems[:MOST_SHOWN]), notes))
         self._say("record_damaged", tuple(problems[:MOST_SHOWN]))
         return problems
 
@@ -100,7 +111,9 @@ class RecordCheck:
         partition = self._store.keys.partition
         begin, found = damage.newest(connection, partition, OVERLAP)
         known = [
-            each for each in self._damage if each.upto.seq <= begin.seq and damage.lasts(connection, partition, each)
+            each
+            for each in self._damage
+            if each.kind is Kind.ROWS and each.upto.seq <= begin.seq and damage.lasts(connection, partition, each)
         ]
         give_up_s = time.monotonic() + WALK_SECONDS
         more = True
@@ -109,7 +122,7 @@ class RecordCheck:
                 self._walked = Position()
             self._walked, older, more = damage.page(connection, partition, self._walked, begin)
             known += [each for each in older if each not in known]
-        return [*known, *(each for each in found if each not in known)]
+        return damage.joined([*known, *(each for each in found if each not in known)])
 
     def _behind(self, connection: Connection) -> list[str]:
         """What doesn't follow: the ledger behind Redis, the projections behind the ledger."""
@@ -118,11 +131,12 @@ class RecordCheck:
         found = []
         waiting = self._store.entries(f"({end.entry_id}" if end.seq else "-", 1)
         since = (waiting[0].fields[1] or "") if waiting else ""
-        if since.isdigit() and self._store.now_ms() - int(since) > MOST_BEHIND_SECONDS * 1000:
+        if since.isascii() and since.isdigit() and self._store.now_ms() - int(since) > MOST_BEHIND_SECONDS * 1000:
             found.append(
                 f"The ledger doesn't follow Redis beyond {end.entry_id}: {self._trouble() or 'the keeper is slow'}"
             )
-        follows = reached == (end.epoch, end.seq)
+        # The epoch of an empty ledger is noted before its first event.
+        follows = reached == (end.epoch, end.seq) or not end.seq
         if follows or reached != self._moved_to:
             self._moved_s, self._moved_to = time.monotonic(), reached
         if not follows and time.monotonic() - self._moved_s > MOST_BEHIND_SECONDS:
@@ -131,7 +145,10 @@ class RecordCheck:
         return found
 
     def _mended(self, connection: Connection, each: Damage) -> bool:
+        if time.monotonic() - self._tried_s.get(each, -TRY_AGAIN_SECONDS) < TRY_AGAIN_SECONDS:
+            return False
         if not damage.mend(connection, self._store, each):
+            self._tried_s = {**dict(list(self._tried_s.items())[-MOST_NOTED:]), each: time.monotonic()}
             return False
         log.warning("record_mended", why=each.why, after=each.after.entry_id, upto=each.upto.entry_id)
         return True

@@ -328,7 +328,13 @@ class Store:
     def publish_problems(self, found: Problems) -> None:
         """Write what the record check found, which every process reads with its `glance`."""
         first = orjson.dumps(found.first).decode()
-        self._ask(("HSET", self.keys.record, "as_of_ms", found.as_of_ms, "count", found.count, "first", first))
+        numbers = ("as_of_ms", found.as_of_ms, "count", found.count)
+        self._ask(("HSET", self.keys.record, *numbers, "first", first, "notes", found.notes))
+
+    def notes(self) -> str:
+        """What the record check noted last for whoever leads next; '' if nothing."""
+        [found] = self._ask(("HGET", self.keys.record, "notes"))
+        return found or ""
 
     def changes(self, after: tuple[int, int], limit: int) -> list[Change]:
         """The events after (epoch, seq): id, op and SKUs only."""
@@ -602,15 +608,23 @@ class Store:
         found: list[dict[str, str]] = self._ask(*[("HGETALL", key) for key in keys])
         return found
 
-    def hashes_as_of(self, keys: Sequence[str]) -> tuple[int, list[dict[str, str]]]:
-        """The number of the last event, and these hashes at the same moment."""
+    def hashes_as_of(
+        self, keys: Sequence[str], holds: Sequence[str]
+    ) -> tuple[int, list[dict[str, str] | None], list[int]]:
+        """The number of the last event; these hashes at the same moment, None for what can't be read as one; these holds' deadlines (ms), 0 without."""
         with answering():
             pipe = self.redis.pipeline(transaction=True)
             pipe.hget(self.keys.meta, "seq")
             for key in keys:
                 pipe.hgetall(key)
-            seq, *found = pipe.execute()
-        return number(seq), found
+            for hold in holds:
+                pipe.zscore(self.keys.deadlines, hold)
+            seq, *found = pipe.execute(raise_on_error=False)
+        if isinstance(seq, Exception):
+            raise StoreUnavailable("Redis's meta can't be read") from seq
+        hashes = [each if isinstance(each, dict) else None for each in found[: len(keys)]]
+        scores = [int(each) if isinstance(each, float) else 0 for each in found[len(keys) :]]
+        return number(seq), hashes, scores
 
     def all_skus(self) -> set[str]:
         """What the index has."""

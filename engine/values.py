@@ -62,11 +62,15 @@ class Units:
 
 @dataclass(frozen=True)
 class Problems:
-    """What the record check found at `as_of_ms`: how many things are wrong, and the first of them in words."""
+    """What the record check found at `as_of_ms`: how many things are wrong, and the first of them in words.
+
+    `notes` is for the keeper that leads next: how far the check has come, and which rows of the ledger are damaged.
+    """
 
     as_of_ms: int
     count: int
     first: tuple[str, ...]
+    notes: str = ""
 
 
 @dataclass(frozen=True)

@@ -169,3 +169,16 @@ def test_a_store_of_the_first_version_is_taken_over_with_its_events(
     assert isinstance(shop.recovery.recover(), Recovered)
     assert projected(shop) == held(shop)
     assert shop.problems() == ()
+
+
+def test_tables_that_were_emptied_under_it_are_made_anew_once(shop: Shop) -> None:
+    History(shop, 5).begin().go_on(60)
+    shop.writer.drain()
+    follower = shop.recovery.projection
+    follower.advance()
+    before = shop.query("SELECT sku, record::text FROM skus ORDER BY sku")
+    with psycopg.connect(shop.url, autocommit=True) as connection:
+        connection.execute("TRUNCATE reservations, skus, buyers, checkouts, answers, payments, projection_position")
+    for _ in range(2):
+        follower.advance()
+        assert shop.query("SELECT sku, record::text FROM skus ORDER BY sku") == before

@@ -117,6 +117,11 @@ def test_older_rows_come_to_their_turn_also_when_the_stream_has_lost_them(
     shop.redis.xtrim(shop.engine.store.keys.ledger, maxlen=4, approximate=False)
     for _ in range(3):
         assert ["between" in problem for problem in check.look()] == [True]
+    # So does the keeper that leads next, before it has come to those rows again.
+    monkeypatch.setattr("engine.record_check.WALK_SECONDS", 0)
+    follower = RecordCheck(shop.engine.database, shop.engine.store, lambda: "")
+    assert ["between" in problem for problem in follower.look()] == [True]
+    follower.close()
 
 
 def test_tables_that_are_gone_are_told(shop: Shop) -> None:
@@ -197,6 +202,56 @@ def test_only_what_is_wrong_is_told_while_people_buy(shop: Shop, check: RecordCh
         stop.set()
         for thread in threads:
             thread.join()
+
+
+def test_what_cannot_be_read_is_told_and_hides_nothing_else(shop: Shop, check: RecordCheck) -> None:
+    keys = shop.engine.store.keys
+    shop.redis.set(keys.sku("made-up"), "no hash")
+    shop.redis.zadd(keys.skus, {"made-up": 0})
+    shop.redis.hincrby(keys.sku("a"), "available", 3)
+    assert sorted(problem.partition(" has ")[0] for problem in check.look()) == [
+        "SKU a",
+        "SKU made-up can't be read in Redis",
+    ]
+
+
+@pytest.mark.parametrize("how", ["removed", "moved"])
+def test_a_deadline_that_is_not_the_holds_is_told(shop: Shop, check: RecordCheck, how: str) -> None:
+    held, keys = shop.hold(), shop.engine.store.keys
+    shop.writer.drain()
+    shop.recovery.projection.advance()
+    if how == "removed":
+        shop.redis.zrem(keys.deadlines, held)
+    else:
+        shop.redis.zadd(keys.deadlines, {held: 4_000_000_000_000})
+    assert check.look() == [f"Reservation {held} is live, and its deadline is not in the set of deadlines"]
+
+
+def test_no_user_and_no_cart_is_told(shop: Shop, check: RecordCheck) -> None:
+    held, keys = shop.hold("alice@example.com"), shop.engine.store.keys
+    shop.writer.drain()
+    shop.recovery.projection.advance()
+    shop.redis.hset(keys.reservation(held), "user", "bob@example.com")
+    assert check.look() == [f"Reservation {held} has another user in Redis than by the ledger"]
+
+
+def test_an_empty_shop_has_nothing_to_follow(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.record_check.MOST_BEHIND_SECONDS", 0)
+    change(shop, "UPDATE ledger_position SET epoch = 1, seq = 0, payload_hash = '', chain_hash = ''")
+    change(shop, "DELETE FROM ledger")
+    shop.redis.delete(shop.engine.store.keys.ledger)
+    shop.redis.hset(shop.engine.store.keys.meta, "seq", 0)
+    found = RecordCheck(shop.engine.database, shop.engine.store, lambda: "")
+    assert found.look() == []
+    found.close()
+
+
+def test_drift_is_not_judged_by_events_that_are_not_there_any_more(shop: Shop, check: RecordCheck) -> None:
+    for _ in range(3):
+        shop.pay(shop.hold())
+    shop.writer.drain()
+    shop.redis.xtrim(shop.engine.store.keys.ledger, maxlen=2, approximate=False)
+    assert check.look() == []
 
 
 def test_a_redis_that_is_being_compared_is_not_judged(shop: Shop, check: RecordCheck) -> None:
