@@ -43,7 +43,7 @@ WRITES_REFUSED = Counter(
     "stockade_postgres_disk_full_total", "Writes that Postgres refused because its disk is full.", registry=REGISTRY
 )
 
-SILENCES = 150
+SILENCES = 60
 """So many times as long as for an answer a connection waits for the end of one statement: some look at all that there is."""
 
 T = TypeVar("T")

@@ -75,9 +75,9 @@ def fake_engine(fake_redis: Redis) -> Engine:
     return opened(settings(), fake_redis)
 
 
-@pytest.fixture(scope="session", params=servers.KINDS)
+@pytest.fixture(scope="session", params=servers.one_and_the_other_slowly())
 def server(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The URL of a real server, private to the run, one of each kind."""
+    """The URL of a real server, private to the run: of one kind, and among the longest proofs of the other one."""
     with servers.running(request.param) as url:
         yield url
 

@@ -25,6 +25,6 @@ def running(kind: str, *options: str) -> Iterator[str]:
 
 
 def one_and_the_other_slowly() -> list[Any]:
-    """Parameters for what hardly depends on the kind of server: one that is here, and the others among the longest proofs."""
+    """Parameters of a fixture: a kind of server that is here, and the others among the longest proofs."""
     quick = next(kind for kind in KINDS if binary(kind))
     return [quick, *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind != quick)]

@@ -17,8 +17,8 @@ from engine.data_dir import DataDir
 from engine.database import TABLES, Database
 from engine.embedded_postgres import POSTGRES, processes
 from engine.store import client
-from loadtests.servers import KINDS, WITHOUT_CARE, wait_for_postgres
-from tests import seed
+from loadtests.servers import WITHOUT_CARE, wait_for_postgres
+from tests import seed, servers
 from tests.conftest import settings
 from tests.integration.shops import PrivateRedis, Shop, open_shop
 from tests.programs import needs
@@ -47,7 +47,7 @@ def shop(opening: Callable[..., Shop]) -> Shop:
     return opened
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=servers.one_and_the_other_slowly())
 def own_redis(request: pytest.FixtureRequest) -> Iterator[PrivateRedis]:
     """A server that the test may restart, with what it held on disk."""
     if request.param == "redis":

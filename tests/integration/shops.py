@@ -41,6 +41,9 @@ SKUS = ("a", "b", "c", "Größe 50%=d/1")
 one_kind = pytest.mark.parametrize("server", KINDS[:1], indirect=True, scope="session")
 """For tests of what no server does otherwise than the other."""
 
+each_kind = pytest.mark.parametrize("server", KINDS, indirect=True, scope="session")
+"""For tests that show the same of every kind of server, and take no time."""
+
 
 def buyer(user: str) -> Origin:
     return Origin(user, user=user)

@@ -9,6 +9,7 @@ import pytest
 from engine.engine import Engine
 from tests import books, script_rows
 from tests.all_rows import ROWS
+from tests.integration.shops import each_kind
 from tests.redis_clis import RedisCli, both
 from tests.script_rows import KEYS, SOURCES, Call, Row, Step, perform, run
 
@@ -25,6 +26,8 @@ WORDS = {
     "RUN": "none",
 }
 A_CART = (script_rows.put(KEYS.cart("r1"), "created_ms", 1),)
+
+pytestmark = each_kind
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
