@@ -47,7 +47,15 @@ def migrate_command(data_dir: Path) -> None:
         raise ConfigurationError(f"No Postgres runs on {data_dir}; start stockade up, or set STOCKADE_DATABASE_URL")
     # Whoever migrates may know Postgres alone; Redis isn't asked.
     settings = from_environment({"STOCKADE_REDIS_URL": "redis://unused"} | environment, secrets_required=False)
-    before = postgres.migrate(postgres.Database(settings))
+    database = postgres.Database(settings)
+    before = postgres.migrate(database)
+    with database.connect() as connection, postgres.answering():
+        gone = postgres.missing(connection)
+    if gone:
+        raise ConfigurationError(
+            f"Postgres has schema {postgres.SCHEMA} without its {'table' if len(gone) == 1 else 'tables'} {', '.join(gone)}: "
+            "bring Postgres back from its standby or its archive"
+        )
     if before == postgres.SCHEMA:
         click.echo(f"schema {before}: nothing to do")
     else:

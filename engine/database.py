@@ -263,6 +263,12 @@ def check(database: Database) -> None:
         )
 
 
+def missing(connection: Connection) -> list[str]:
+    """Tables of the schema that aren't there, though its revision says so."""
+    query = "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NULL"
+    return [name for (name,) in connection.execute(query, [list(TABLES)])]
+
+
 def schema(connection: Connection) -> str:
     """The revision that the database has, '' if none.
 

@@ -90,6 +90,19 @@ def test_a_server_that_nobody_has_looked_after_is_told_what_it_needs(
 
 
 @one_kind
+def test_a_table_that_is_missing_is_named_by_doctor_and_migrate(server: str, database: str, tmp_path: Path) -> None:
+    given = {"STOCKADE_REDIS_URL": server, "STOCKADE_DATABASE_URL": database}
+    migrate = ("migrate", "--data-dir", tmp_path)
+    assert ran(*migrate, STOCKADE_DATABASE_URL=database).exit_code == 0
+    with psycopg.connect(database, autocommit=True) as owner:
+        owner.execute("DROP TABLE payments")
+    assert examined(tmp_path, given)["postgres schema"].said.startswith("lacks payments: bring Postgres back")
+    refused = ran(*migrate, STOCKADE_DATABASE_URL=database).exception
+    assert isinstance(refused, ConfigurationError)
+    assert str(refused).startswith(f"Postgres has schema {SCHEMA} without its table payments")
+
+
+@one_kind
 def test_a_role_that_may_only_read_and_a_database_without_a_schema_are_told(
     server: str, database: str, tmp_path: Path
 ) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import unicodedata
+from collections.abc import Iterator
 from urllib.parse import quote, quote_plus
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests import seed
 from tests.command.service import Service
 from tests.waiting import wait_until
 
@@ -33,6 +35,14 @@ SKUS = [
 ]
 
 WHAT_HAPPENED = ["recount", "restock", "restock", "reserve", "reserve", "commit", "cancel"]
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One that has no SKUs yet, as any name may be that of another test's."""
+    running = Service(seed.plant(tmp_path_factory.mktemp("names") / "data", tmp_path_factory))
+    yield running
+    assert running.stop() == 0
 
 
 def forms(sku: str) -> list[str]:

@@ -105,6 +105,7 @@ def test_no_alert_fires_in_a_shop_where_nothing_happens(shop: Shop, promtool: st
         connection.execute("UPDATE snapshots SET taken_ms = taken_ms - 86400000")
         connection.execute("UPDATE ledger SET at_ms = at_ms - 86500000")
         snapshots.thin_out(connection, "p0", time.time_ns() // 1_000_000)
+    shop.engine.store.publish_problems(Problems(shop.engine.store.now_ms(), 0, ()))
     series = as_series([*REGISTRY.collect(), *State(shop.engine).collect()], 120)
     assert len(series) > 20
     up = {"series": 'up{job="stockade",instance="a"}', "values": "1x120"}

@@ -78,6 +78,7 @@ POSTGRES = PostgresSeen(
         "synchronous_commit": "on",
     },
     revision=SCHEMA,
+    missing=(),
     may=(),
     round_trip_ms=0.4,
     workers=2,
@@ -181,6 +182,9 @@ ADVICE = [
     Row(asked(server_version_num="130014"), "postgres version", "13.14 is too old: install 14 or newer"),
     Row(replace(POSTGRES, revision=""), "postgres schema", f"is missing, {SCHEMA} is needed: run stockade migrate"),
     Row(replace(POSTGRES, revision="0000"), "postgres schema", f"is 0000, {SCHEMA} is needed: run stockade migrate"),
+    Row(
+        replace(POSTGRES, missing=("ledger",)), "postgres schema", "lacks ledger: bring Postgres back from its standby"
+    ),
     Row(replace(POSTGRES, revision="9999"), "postgres schema", "is 9999, made by a newer version"),
     Row(replace(POSTGRES, standby=True), "postgres role", "is a standby"),
     Row(asked(fsync="off"), "postgres fsync", "is off, so that a crash loses what was answered"),
