@@ -72,9 +72,11 @@ class _Entry:
         if not Path(words[0]).name.startswith("python"):
             return None
         part = "keeper" if "keeper" in words else "api" if "python:api.gunicorn_config" in words else None
+        if part is None:
+            return None
         given = dict(pair.partition(b"=")[::2] for pair in _bytes(self.path / "environ").split(b"\0"))
         url = os.fsdecode(given.get(b"STOCKADE_REDIS_URL", b""))
-        if url or part is None:
+        if url:
             return part if _place(url) == _place(redis_url) else None
         # It has found its Redis by way of the data directory.
         named = words[words.index("--data-dir") + 1] if "--data-dir" in words[:-1] else ""
@@ -97,8 +99,12 @@ def _everybody() -> Iterator[_Entry]:
 
 def _place(url: str) -> tuple[object, ...]:
     """Where a URL leads, whoever logs in there."""
-    found = urlparse(url)
-    return found.scheme, found.hostname, found.port, found.path
+    try:
+        found = urlparse(url)
+        return found.scheme, found.hostname, found.port, found.path
+    except ValueError:
+        # Somebody else's process may have been given anything.
+        return (url,)
 
 
 def _link(path: Path) -> str:

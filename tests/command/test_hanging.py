@@ -187,7 +187,8 @@ def test_a_keeper_waits_for_a_server_that_hangs_says_so_and_can_be_stopped(
 def test_the_keepers_clerk_does_not_wait_for_ever_for_a_postgres_that_stops_while_it_is_asked(quick: Service) -> None:
     ops, before = quick.token("olga", "ops"), len(quick.stderr)
     with stopped(quick, "postgres"):
-        quick.call("PUT", "/v1/skus/tee", {"on_hand": 5}, token=ops)
+        # A new one, so that there is an event to be written.
+        assert quick.call("PUT", "/v1/skus/of-the-clerk", {"on_hand": 5}, token=ops).status == 201
         wait_until(
             lambda: any("record_waits" in line and "Postgres" in line for line in quick.stderr[before:].splitlines()),
             60,
