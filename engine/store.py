@@ -269,7 +269,7 @@ class Store:
             ("ZCARD", self.keys.skus),
             ("GET", self.keys.keeper),
             ("HGETALL", self.keys.totals),
-            ("HGETALL", self.keys.record),
+            ("HMGET", self.keys.record, "as_of_ms", "count", "first"),
             ("INFO", "server", "replication", "memory", "persistence"),
         )
         off_ms = _off(_time_ms(time), asked_ms, wall_clock.time_ns() // 1_000_000)
@@ -702,10 +702,11 @@ def _units(fields: Mapping[str, str]) -> Units | None:
     return Units(as_of_ms, on_hand, available, reserved, allocated, most)
 
 
-def _problems(fields: Mapping[str, str]) -> Problems | None:
+def _problems(fields: Sequence[str | None]) -> Problems | None:
+    as_of_ms, count, first = (text or "" for text in fields)
     try:
-        return Problems(int(fields["as_of_ms"]), int(fields["count"]), tuple(orjson.loads(fields["first"])))
-    except (KeyError, ValueError):
+        return Problems(int(as_of_ms), int(count), tuple(orjson.loads(first)))
+    except ValueError:
         return None
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
@@ -15,7 +13,7 @@ import pytest
 from redis import Redis
 
 from engine.embedded_postgres import processes
-from tests.command.service import ROOT, Service, part
+from tests.command.service import ROOT, Service, part, standing_still
 from tests.command.test_doctor import alarms, examined
 from tests.waiting import wait_until
 
@@ -73,17 +71,6 @@ def counter_raised(service: Service) -> Iterator[None]:
             client.hincrby("stk:{p0}:sku:tee", "available", -3)
 
 
-@contextmanager
-def stopped(pids: list[int]) -> Iterator[None]:
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
-
-
 def url(service: Service) -> str:
     return (service.data_dir / "postgres.url").read_text().strip()
 
@@ -125,18 +112,18 @@ FAULTS: dict[str, tuple[Callable[[Service], Any], Seen]] = {
         ),
     ),
     "Postgres hangs": (
-        lambda service: stopped(processes((service.data_dir / "postgres").resolve())),
+        lambda service: standing_still(processes((service.data_dir / "postgres").resolve())),
         Seen("postgres: unavailable", *POSTGRES_DOWN, "not_ready", "postgres", "Postgres is down"),
     ),
     "the keeper hangs": (
-        lambda service: stopped([part(service.process, "keeper").pid]),
+        lambda service: standing_still([part(service.process, "keeper").pid]),
         Seen(
             *("keeper: missing", "stockade_keeper_leads 0", "StockadeNoKeeper", "keeper: None"),
             *("not_ready", "keeper", "No keeper leads"),
         ),
     ),
     "Redis hangs": (
-        lambda service: stopped([part(service.process, "valkey").pid]),
+        lambda service: standing_still([part(service.process, "valkey").pid]),
         Seen(
             *("redis: unavailable", "stockade_redis_up 0", "StockadeRedisDown", "no answer: store_unavailable"),
             *("sweep_failed", "redis", "Redis is down"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -25,7 +24,7 @@ from engine.embedded_postgres import processes
 from engine.processes import find
 from tests import seed
 from tests.command.running import Run, one_line
-from tests.command.service import ROOT, Service, environment, fails_in_one_line, part, stockade, workers
+from tests.command.service import ROOT, Service, environment, fails_in_one_line, part, standing_still, stockade, workers
 from tests.waiting import wait_until
 
 QUICK = {"STOCKADE_REDIS_TIMEOUT_MS": "100", "STOCKADE_DATABASE_TIMEOUT_MS": "100"}
@@ -74,13 +73,8 @@ def stopped(service: Service, server: str) -> Iterator[None]:
     pids = [part(service.process, "valkey").pid]
     if server == "postgres":
         pids = processes((service.data_dir / "postgres").resolve())
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with standing_still(pids):
         yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
     wait_until(lambda: service.call("GET", "/readyz").status == 200, 60)
 
 

@@ -429,6 +429,18 @@ NOBODY = [
     ["PUBLISH", "anything", "1"],
     ["SUBSCRIBE", "anything"],
 ]
+
+NO_PERSON = [
+    ["XTRIM", "stk:{p0}:ledger", "MAXLEN", "0"],
+    ["HINCRBY", "stk:{p0}:sku:a", "available", "1"],
+    ["ZADD", "stk:{p0}:deadlines", "1", "r1"],
+    ["SET", "stk:{p0}:lease:r1", "1"],
+    ["SET", "stk:{p0}:keeper", "me"],
+    ["XADD", "stk:{p0}:rates", "*", "a", "1"],
+    ["SCRIPT", "LOAD", "return 1"],
+]
+"""What neither who looks nor who pulls levers may do."""
+
 FORBIDDEN = {
     API: [
         *NOBODY,
@@ -456,13 +468,7 @@ FORBIDDEN = {
         ["DEL", "stk:{p0}:sku:a"],
         ["DEL", "stk:cart:{c1}"],
         ["HSET", "stk:cart:{c1}", "sku:a", "9"],
-        ["XTRIM", "stk:{p0}:ledger", "MAXLEN", "0"],
-        ["HINCRBY", "stk:{p0}:sku:a", "available", "1"],
-        ["ZADD", "stk:{p0}:deadlines", "1", "r1"],
-        ["SET", "stk:{p0}:lease:r1", "1"],
-        ["SET", "stk:{p0}:keeper", "me"],
-        ["XADD", "stk:{p0}:rates", "*", "a", "1"],
-        ["SCRIPT", "LOAD", "return 1"],
+        *NO_PERSON,
         ["SLOWLOG", "RESET"],
         ["LATENCY", "RESET"],
         ["CLIENT", "NO-EVICT", "on"],
@@ -478,13 +484,7 @@ FORBIDDEN = {
         ["CONFIG", "GET", "*"],
         ["HGETALL", "stk:cart:{c1}"],
         ["DEL", "stk:{p0}:sku:a"],
-        ["XTRIM", "stk:{p0}:ledger", "MAXLEN", "0"],
-        ["HINCRBY", "stk:{p0}:sku:a", "available", "1"],
-        ["ZADD", "stk:{p0}:deadlines", "1", "r1"],
-        ["SET", "stk:{p0}:lease:r1", "1"],
-        ["SET", "stk:{p0}:keeper", "me"],
-        ["XADD", "stk:{p0}:rates", "*", "a", "1"],
-        ["SCRIPT", "LOAD", "return 1"],
+        *NO_PERSON,
         ["SLOWLOG", "GET", "9"],
         ["CLIENT", "LIST"],
         ["EVAL", "return redis.call('DEL', KEYS[1])", "1", "stk:{p0}:meta"],
