@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from engine.checks import Check, fine, not_asked, to_do
 from engine.config import Settings
-from engine.database import READERS, SCHEMA, Connection, answering, schema
+from engine.database import READERS, SCHEMA, Connection, answering, missing, schema
 
 LEAST_VERSION = 14
 SLOW_ROUND_TRIP_MS = 20.0
@@ -39,6 +39,7 @@ class PostgresSeen:
     standby: bool
     settings: dict[str, str]
     revision: str
+    missing: tuple[str, ...]
     may: tuple[str, ...] | None
     round_trip_ms: float
     workers: int
@@ -63,6 +64,7 @@ def look(connection: Connection, settings: Settings, *, embedded: bool) -> Postg
             standby=standby,
             settings=asked,
             revision=revision,
+            missing=tuple(missing(connection)) if revision == SCHEMA else (),
             may=_may(connection),
             round_trip_ms=min(round_trips_ms),
             workers=settings.workers,
@@ -98,6 +100,9 @@ def _version(seen: PostgresSeen) -> Check:
 
 
 def _schema(seen: PostgresSeen) -> Check:
+    if seen.missing:
+        gone = ", ".join(seen.missing)
+        return to_do("postgres schema", f"lacks {gone}: bring Postgres back from its standby or its archive")
     if seen.revision == SCHEMA:
         return fine("postgres schema", seen.revision)
     if seen.revision > SCHEMA:

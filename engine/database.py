@@ -17,12 +17,12 @@ from engine.config import Settings
 from engine.errors import ConfigurationError, StoreUnavailable
 from engine.meter import Meter
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The revision in engine/migrations that this program knows."""
 
 TABLES = (
     *("ledger", "ledger_position", "projection_position", "reservations", "skus", "buyers", "checkouts", "answers"),
-    *("payments", "snapshots", "snapshot_entries"),
+    *("payments", "snapshots", "snapshot_entries", "acknowledged"),
 )
 
 UNWRITABLE = """
@@ -165,7 +165,8 @@ def migrate(database: Database) -> str:
     Returns: the revision that was there before, '' if none.
 
     Raises:
-        ConfigurationError: a newer version of this program has written the schema, or this role may not change it.
+        ConfigurationError: a newer version of this program has written the schema, tables of it are missing, or this role may
+            not change it.
         StoreUnavailable: Postgres can't be reached.
     """
     with database.connect() as guard, answering():
@@ -173,6 +174,7 @@ def migrate(database: Database) -> str:
         guard.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
         found = schema(guard)
         if found == SCHEMA:
+            _whole(guard, found)
             return found
         if found > SCHEMA:
             raise ConfigurationError(_newer(found))
@@ -199,11 +201,13 @@ def check(database: Database) -> None:
     """Refuse a schema that this program doesn't know.
 
     Raises:
-        ConfigurationError: it is older or newer.
+        ConfigurationError: it is older or newer, or tables of it are missing.
         StoreUnavailable: Postgres can't be reached.
     """
     with database.connect() as connection, answering():
         found = schema(connection)
+        if found == SCHEMA:
+            _whole(connection, found)
     if found > SCHEMA:
         raise ConfigurationError(_newer(found))
     if found < SCHEMA:
@@ -228,6 +232,21 @@ def schema(connection: Connection) -> str:
             "This role may not read Stockade's tables in Postgres: see docs/deploy/postgres-roles.sql"
         ) from error
     return str(row[0]) if row else ""
+
+
+def missing(connection: Connection) -> list[str]:
+    """Tables of the schema that aren't there."""
+    query = "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NULL"
+    return [name for (name,) in connection.execute(query, [list(TABLES)])]
+
+
+def _whole(connection: Connection, found: str) -> None:
+    """Raises: ConfigurationError: tables of the schema are missing."""
+    if gone := missing(connection):
+        raise ConfigurationError(
+            f"Postgres has schema {found} without its {'table' if len(gone) == 1 else 'tables'} {', '.join(gone)}: "
+            "bring Postgres back from its standby or its archive"
+        )
 
 
 def _owned(connection: Connection) -> bool:

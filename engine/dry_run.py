@@ -57,7 +57,7 @@ def _differing(engine: Engine) -> list[str]:
             books = projection.live(connection, partition, [])
             _, books.selling = projection.selling(connection, partition)
         books.lookup = lambda name: ledger.record(connection, partition, name)
-        seen = picture.take(engine.store, lambda epoch, after, upto: ())
+        seen = picture.take(engine.store, picture.from_stream(engine.store))
         for entry in engine.store.entries(f"({epoch}-{seq}", seen.seq - seq) if seen.seq > seq else []:
             try:
                 books.apply(event_of(entry.row()))

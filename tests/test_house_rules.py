@@ -41,6 +41,7 @@ MORE_META = {
 """What these read beside it. Those that read full_seq make work for the ledger that can wait, so they stop when too much waits."""
 
 OWN_GATES = {
+    "adopt": "if meta[1] ~= 'closed' or meta[2] ~= token then return {'taken_over'} end",
     "open": "if meta[2] ~= 'closed' or meta[3] ~= token then return {'taken_over'} end",
     "restore": "if meta[1] ~= 'closed' or meta[2] ~= token then return {'taken_over'} end",
     "recall": "if redis.call('HGET', meta_key, 'gate') ~= 'open' then return {'closed'} end",

@@ -43,7 +43,7 @@ PASSWORD = "of-the-tests"
 LOOKS = {path.name: path.read_text() for path in sorted((ROOT / "lua" / "look").glob("*.lua"))}
 
 API, KEEPER_USER, ONCALL = USERS = ("stockade-api", "stockade-keeper", "stockade-oncall")
-GATE = {"close", "open", "restore", "trim"}
+GATE = {"adopt", "close", "open", "restore", "trim"}
 LEVERS = {"configure", "default_hold", "release", "selling"}
 RUNS = {
     API: sorted(SOURCES.keys() - GATE),
@@ -142,6 +142,8 @@ def kinds_of(name: str, command: str, word: str) -> tuple[str, ...]:
     """Which keys a word stands for that a script hands to a command."""
     if name == "restore" and word in ("key", "index_key"):
         return RESTORED[command]
+    if name == "adopt" and word == "held_key":
+        return ("sku", "reservation", "buyers", "meta")
     if re.fullmatch(r"KEYS\[\w+(\.\w+)? \+ 1\]", word):
         return ("buyers",)
     if re.fullmatch(r"KEYS\[(at|i|own\.at)\]", word):
