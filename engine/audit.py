@@ -31,6 +31,7 @@ SAYS = {
     "pause": "selling paused",
     "resume": "selling resumed",
     "default_hold": "the default hold is {hold}",
+    "adopt": "taken over as Redis held it: {held}",
     "open": "the gate was opened",
 }
 
@@ -80,6 +81,7 @@ def told(event: Event) -> str:
         payment=event.payment_id,
         detail=event.detail or "another payment has paid for it",
         hold=_seconds(event.detail),
+        held=_held(event),
     )
     changes = _changes(event)
     if changes and changes != event.reason:
@@ -101,6 +103,18 @@ def _changes(event: Event) -> str:
     except (TypeError, ValueError):
         # Not written by a script; it is told as it stands.
         return event.detail
+
+
+def _held(event: Event) -> str:
+    """What an event that adopts says that was there."""
+    if event.op != "adopt":
+        return ""
+    try:
+        kind, *words = json.loads(event.detail)
+        said = ", ".join(f"{name}={value}" for name, value in zip(words[::2], words[1::2], strict=True))
+    except (TypeError, ValueError):
+        return event.detail
+    return f"{kind} {said or 'that is not there'}"
 
 
 def _seconds(detail: str) -> str:

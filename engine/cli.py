@@ -13,11 +13,12 @@ from pathlib import Path
 import click
 from redis.exceptions import RedisError
 
-from engine import cli_doctor, cli_levers, cli_stock, dry_run, log, meter, redis_cli, store, up, verify
+from engine import cli_doctor, cli_levers, cli_repair, cli_stock, dry_run, log, meter, redis_cli, store, up, verify
 from engine import database as postgres
 from engine import keeper as keeping
+from engine.acknowledged import Acknowledgement
 from engine.audit import told
-from engine.cli_service import complain, data_dir_option, engine_of, json_option, settings_of
+from engine.cli_service import complain, data_dir_option, engine_of, json_option, operator, settings_of
 from engine.cli_skus import SKU, SkuCommand
 from engine.config import from_environment
 from engine.data_dir import DataDir
@@ -109,23 +110,35 @@ def known_as_command(user: str, data_dir: Path) -> None:
 
 
 cli.add_command(cli_stock.stock)
+cli.add_command(cli_repair.repair_command)
 
 
 @cli.command("verify")
+@click.option(
+    "--acknowledge",
+    metavar="REASON",
+    callback=cli_levers.reason,
+    help="Take note of what is wrong with the past, which nobody can change, and why; it is kept in Postgres.",
+)
 @json_option
 @data_dir_option
-def verify_command(as_json: bool, data_dir: Path) -> None:
-    """Prove that the books are right, while sales go on; print what is off by name, and exit 1 if anything is."""
+def verify_command(acknowledge: str | None, as_json: bool, data_dir: Path) -> None:
+    """Prove that the books are right, while sales go on; print what is off by name, and exit 1 if anything is.
+
+    What the ledger tells of the past can be acknowledged; it doesn't count from then on. What is off now can't.
+    """
     engine = engine_of(data_dir)
-    report = verify.verify(engine.store, engine.database, engine.settings.retain_ms)
+    by = Acknowledgement(operator().actor, acknowledge) if acknowledge else None
+    report = verify.verify(engine.store, engine.database, engine.settings.retain_ms, by)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(report)))
     else:
         for problem in report.problems:
             click.echo(problem)
+        past = f", and {len(report.acknowledged)} of the past that were acknowledged" if report.acknowledged else ""
         click.echo(
             f"{report.skus} SKUs, {report.live} live reservations, {report.orders} open orders, "
-            f"{report.events} ledger events, snapshot {report.snapshot or 'none'}: {len(report.problems)} problems"
+            f"{report.events} ledger events, snapshot {report.snapshot or 'none'}: {len(report.problems)} problems{past}"
         )
     if report.problems:
         sys.exit(1)

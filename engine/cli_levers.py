@@ -35,7 +35,10 @@ BECAME = {
 KEPT = "live holds can still be paid for"
 
 
-def _printable(context: click.Context, parameter: click.Parameter, text: str) -> str:
+def reason(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """Why somebody does something: a line that is kept."""
+    if text is None:
+        return None
     if not 1 <= len(text.strip()) <= MOST_WORDS or not text.isprintable():
         raise click.BadParameter(f"must be 1 to {MOST_WORDS} characters in one line.")
     return text.strip()
@@ -44,7 +47,7 @@ def _printable(context: click.Context, parameter: click.Parameter, text: str) ->
 def lever_options(command: Callable[..., None]) -> Callable[..., None]:
     """What every lever takes."""
     options = (
-        click.option("--reason", required=True, callback=_printable, help="Why; it is kept in the ledger."),
+        click.option("--reason", required=True, callback=reason, help="Why; it is kept in the ledger."),
         click.option("--dry-run", is_flag=True, help="Check everything, say what would be, and change nothing."),
         json_option,
         data_dir_option,

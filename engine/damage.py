@@ -13,9 +13,10 @@ from typing import Any
 
 import orjson
 
-from engine import ledger
+from engine import gaps, ledger
 from engine.database import Connection
 from engine.errors import LedgerBroken
+from engine.gaps import Gaps
 from engine.ledger import PAGE, Position, followed
 from engine.store import Store
 from engine.writer import COPY, MOVE, follow, values_of
@@ -24,6 +25,8 @@ NEWEST = f"""
     SELECT {ledger.COLUMNS}, payload_hash, chain_hash, skus FROM ledger WHERE partition = %s
     ORDER BY epoch DESC, seq DESC LIMIT %s
 """  # noqa: S608
+
+REMOVE = "DELETE FROM ledger WHERE (partition, epoch, seq) = (%s, %s, %s)"
 
 MOST_PUT_BACK = 50_000
 """Events in one transaction."""
@@ -52,15 +55,15 @@ class Damage:
     kind: Kind = Kind.ROWS
 
 
-def judged(rows: Sequence[Row], begin: Position) -> tuple[Position, list[Damage]]:
-    """What is wrong with rows that should follow `begin`. Damage in one place is told once.
+def judged(rows: Sequence[Row], begin: Position, accepted: Gaps) -> tuple[Position, list[Damage]]:
+    """What is wrong with rows that should follow `begin`, but for gaps that were accepted. Damage in one place is told once.
 
     Returns: the position of the last row, as it says itself, and the damage.
     """
     position, found = begin, list[Damage]()
     for row in rows:
         try:
-            position = followed(position, row)
+            position = followed(position, row, accepted)
         except LedgerBroken as broken:
             here = _position(row)
             if found and found[-1].upto == position:
@@ -76,12 +79,13 @@ def newest(connection: Connection, partition: str, most: int) -> tuple[Position,
 
     Returns: the position of the first row that was judged, and the damage.
     """
-    end = ledger.position(connection, partition)
+    end, accepted = ledger.position(connection, partition), gaps.read(connection, partition)
     rows = connection.execute(NEWEST, [partition, most + 1]).fetchall()[::-1]
     begin = Position() if len(rows) <= most else _position(rows.pop(0))
     beyond = [row for row in rows if (row[0], row[1]) > (end.epoch, end.seq)]
-    last, found = judged(rows[: len(rows) - len(beyond)], begin)
-    tip, odd = judged(beyond, last)
+    last, found = judged(rows[: len(rows) - len(beyond)], begin, accepted)
+    last = _over(accepted, last)
+    tip, odd = judged(beyond, last, accepted)
     # The epoch of an empty ledger is noted before its first event.
     if (beyond and not odd) or (last != end and last.seq >= end.seq > 0):
         why = f"ledger_conflict: Postgres has events up to {tip.entry_id}, and the ledger's position is {end.entry_id}"
@@ -104,14 +108,26 @@ def page(
     """
     bounds = [partition, after.epoch, after.seq, upto.epoch, upto.seq, PAGE]
     rows = connection.execute(ledger.EVENTS, bounds).fetchall()
-    last, found = judged(rows, after)
+    accepted = gaps.read(connection, partition)
+    last, found = judged(rows, after, accepted)
     if len(rows) == PAGE:
         return last, found, True
+    last = _over(accepted, last)
     if not _proves(last, upto):
         found.append(
             Damage(last, upto, f"ledger_gap: Postgres has no sound event between {last.entry_id} and {upto.entry_id}")
         )
     return upto, found, False
+
+
+def whole(connection: Connection, partition: str, most: int) -> list[Damage]:
+    """All damage to a ledger, in order. In a transaction of one moment."""
+    begin, found = newest(connection, partition, most)
+    position, older, more = Position(), list[Damage](), begin.seq > 0
+    while more:
+        position, here, more = page(connection, partition, position, begin)
+        older += here
+    return joined([*older, *found])
 
 
 def joined(found: Sequence[Damage]) -> list[Damage]:
@@ -148,6 +164,12 @@ def _words(position: Position) -> list[object]:
 def _read(words: Sequence[Any]) -> Position:
     epoch, seq, payload_hash, chain_hash = words
     return Position(int(epoch), int(seq), bytes.fromhex(payload_hash), bytes.fromhex(chain_hash))
+
+
+def rows_of(connection: Connection, partition: str, damage: Damage, most: int) -> list[Row]:
+    """The rows that are there in the place of a damage."""
+    bounds = [partition, damage.after.epoch, damage.after.seq, damage.upto.epoch, damage.upto.seq, most]
+    return connection.execute(ledger.EVENTS, bounds).fetchall()
 
 
 def lasts(connection: Connection, partition: str, damage: Damage) -> bool:
@@ -192,23 +214,13 @@ def mend(connection: Connection, store: Store, damage: Damage, *, replacing: boo
         if not _proves(position, damage.upto):
             return False
         sound, wrong = set[tuple[int, int]](), list[tuple[int, int]]()
-        bounds = [
-            partition,
-            damage.after.epoch,
-            damage.after.seq,
-            damage.upto.epoch,
-            damage.upto.seq,
-            MOST_PUT_BACK + 1,
-        ]
-        for row in connection.execute(ledger.EVENTS, bounds).fetchall():
+        for row in rows_of(connection, partition, damage, MOST_PUT_BACK + 1):
             name = (row[0], row[1])
             (sound.add if name in before and _follows(before[name], row) else wrong.append)(name)
         if wrong and not replacing:
             return False
         for epoch, seq in wrong:
-            connection.execute(
-                "DELETE FROM ledger WHERE (partition, epoch, seq) = (%s, %s, %s)", [partition, epoch, seq]
-            )
+            connection.execute(REMOVE, [partition, epoch, seq])
         with connection.cursor().copy(COPY) as copy:
             for entry in entries:
                 if (entry.epoch, entry.seq) not in sound:
@@ -243,6 +255,12 @@ def _removed(connection: Connection, store: Store, end: Position) -> bool:
 def _proves(reached: Position, upto: Position) -> bool:
     """Whether the events up to a position are the ones before it: its chain hash is over all of them."""
     return (reached.entry_id, reached.chain_hash) == (upto.entry_id, upto.chain_hash)
+
+
+def _over(accepted: Gaps, position: Position) -> Position:
+    """The position behind a gap that was accepted, if the next event would be in it and no row of it is left."""
+    gap = gaps.after(accepted, position)
+    return Position(gap.epoch, gap.seq, gap.payload_hash, gap.chain_hash) if gap else position
 
 
 def _follows(before: Position, row: Row) -> bool:

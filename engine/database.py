@@ -18,12 +18,12 @@ from engine.config import Settings
 from engine.errors import ConfigurationError, StoreUnavailable
 from engine.meter import REGISTRY, Meter
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The revision in engine/migrations that this program knows."""
 
 TABLES = (
     *("ledger", "ledger_position", "projection_position", "reservations", "skus", "buyers", "checkouts", "answers"),
-    *("payments", "snapshots", "snapshot_entries"),
+    *("payments", "snapshots", "snapshot_entries", "acknowledged"),
 )
 
 UNWRITABLE = """

@@ -73,7 +73,7 @@ def _differing(engine: Engine) -> list[str]:
 
 
 def _said(seen: Picture, books: Fold, selling: Hash) -> list[str]:
-    return [*picture.differences(seen.fold, books), *picture.lever_differences(seen.meta, selling)]
+    return [*map(str, picture.differences(seen.fold, books)), *picture.lever_differences(seen.meta, selling)]
 
 
 def _only_in_redis(connection: Connection, engine: Engine) -> int:

@@ -9,6 +9,9 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from engine import gaps
+from engine.gaps import Gaps
+from engine.lenience import make_room
 from engine.states import State
 from engine.values import Event, Line, packed, unpacked
 
@@ -60,7 +63,8 @@ class Fold:
     """Hashes by name. With `as_of`, those that were read later than the first event: older events don't touch them.
 
     `payments` has the reservation of each payment id, and when it was paid with first (`at_ms`).
-    `since` is the seq as of which everything else is known. `lookup` finds a record that was forgotten.
+    `since` is the seq as of which everything else is known. `lookup` finds a record that was forgotten. An event that may need what
+    was lost in one of the `gaps` stands for itself: what must have been there before is made up.
     """
 
     skus: dict[str, Hash] = field(default_factory=dict)
@@ -75,6 +79,8 @@ class Fold:
     since: int = 0
     as_of: dict[tuple[str, str], int] = field(default_factory=dict)
     lookup: Callable[[str], Hash | None] = lambda name: None
+    gaps: Gaps = ()
+    _lenient: bool = False
 
     def apply_all(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -85,6 +91,12 @@ class Fold:
         self.clock_ms = max(self.clock_ms, event.at_ms)
         created = event.op == "recount" and event.lines[0].sku not in self.skus
         effect = "commit late" if event.op == "commit" and event.detail == "late" else event.op
+        if event.op == "adopt":
+            self._adopt(event)
+            return
+        self._lenient = bool(self.gaps) and gaps.reach(self.gaps, event.seq)
+        if self._lenient:
+            make_room(self, event, effect)
         if effect in MOVES:
             self._move(event, MOVES[effect])
         if event.op in ("recount", "configure"):
@@ -102,7 +114,9 @@ class Fold:
             self._answer(event, created)
 
     def forget(self, before_ms: int) -> None:
-        """Let go what Redis lets go: reservations that ended before, and what nobody compares."""
+        """Let go what Redis lets go: reservations that ended before, and what nobody compares. Not behind a gap until it is settled."""
+        if self._lenient:
+            return
         old = []
         for name, ended_ms in self.ended_ms.items():
             if ended_ms >= before_ms:
@@ -135,6 +149,38 @@ class Fold:
                 self.skus[line.sku].pop(name, None)
                 if value != "":
                     self.skus[line.sku][name] = value
+
+    def _adopt(self, event: Event) -> None:
+        """What Redis held at that moment, whatever was known before. Raises ValueError where it doesn't say what."""
+        kind, *words = json.loads(event.detail)
+        held: Hash = dict(zip(words[::2], words[1::2], strict=True))
+        if kind == "levers":
+            self.selling = {name: value for name, value in held.items() if value or name == "selling_reason"}
+        elif kind == "reservation" and self._later("rsv", event.reservation_id, event.seq):
+            self._adopt_record(event.reservation_id, held, event.at_ms)
+        elif kind == "sku" and self._later("sku", event.lines[0].sku, event.seq):
+            held.pop("next_release_ms", None)
+            self.skus[event.lines[0].sku] = held
+        elif kind == "buyers" and self._later("buyers", event.lines[0].sku, event.seq):
+            users = self.buyers.setdefault(event.lines[0].sku, {}) | held
+            self.buyers[event.lines[0].sku] = {user: units for user, units in users.items() if units}
+
+    def _adopt_record(self, name: str, held: Hash, at_ms: int) -> None:
+        self.ended_ms.pop(name, None)
+        if not held:
+            # It ended, and what is left doesn't say how.
+            if record := self.records.get(name):
+                record["state"] = record["state"] if record["state"] in ENDED else State.EXPIRED
+                self.ended_ms[name] = at_ms
+            return
+        self.records[name] = held
+        if held["state"] in ENDED:
+            self.ended_ms[name] = at_ms
+        if held["state"] == State.RESERVED and "cart" in held:
+            self.checkouts[held["cart"]] = name
+        paid_with = [held["payment_id"]] if held.get("payment_id") else []
+        for payment_id in (*paid_with, *(part[7:] for part in held if part.startswith("refund:"))):
+            self.payments.setdefault(payment_id, (name, at_ms))
 
     def _lever(self, event: Event) -> None:
         if event.op == "default_hold":

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import orjson
 
+from engine import gaps
 from engine.database import Connection, Database
 from engine.errors import LedgerBroken
+from engine.gaps import Gaps
 from engine.sku_names import shown
 from engine.values import EVERY_LINE, Event, unpacked
 
@@ -250,7 +252,7 @@ def begin(connection: Connection, partition: str, epoch: int) -> None:
 
 
 def at(connection: Connection, partition: str, epoch: int, seq: int) -> Position:
-    """The position of one event; where `seq` is 0, the beginning.
+    """The position of one event; where `seq` is 0, the beginning. It may be lost in a gap that was accepted.
 
     Raises:
         LedgerBroken: Postgres doesn't have it.
@@ -259,9 +261,12 @@ def at(connection: Connection, partition: str, epoch: int, seq: int) -> Position
         return Position()
     query = "SELECT epoch, seq, payload_hash, chain_hash FROM ledger WHERE (partition, epoch, seq) = (%s, %s, %s)"
     row = connection.execute(query, [partition, epoch, seq]).fetchone()
-    if row is None:
+    if row is not None:
+        return Position(*row)
+    gap = gaps.after(gaps.read(connection, partition), Position(epoch, seq - 1))
+    if gap is None:
         raise LedgerBroken("ledger_gap", f"Postgres has no event {epoch}-{seq}")
-    return Position(*row)
+    return Position(epoch, seq, gap.payload_hash, gap.chain_hash) if seq == gap.seq else Position(epoch, seq)
 
 
 def hashes(connection: Connection, partition: str, entries: Sequence[Entry]) -> dict[int, tuple[int, bytes]]:
@@ -291,34 +296,45 @@ def compare(connection: Connection, partition: str, entries: Sequence[Entry]) ->
 
 
 def events(connection: Connection, partition: str, after: Position, upto: Position) -> Iterator[list[Event]]:
-    """Events after one position up to another, page by page, the hash chain checked on the way.
+    """Events after one position up to another, page by page, the hash chain checked on the way; over gaps that were accepted.
 
     Raises:
         LedgerBroken: a row was changed or is missing.
     """
-    position = after
+    position, accepted = after, gaps.read(connection, partition)
     while position.seq < upto.seq:
         values = [partition, position.epoch, position.seq, upto.epoch, upto.seq, PAGE]
         rows = connection.execute(EVENTS, values).fetchall()
-        if not rows:
-            raise LedgerBroken("ledger_gap", f"Postgres has no event after {position.entry_id}")
         for row in rows:
-            position = followed(position, row)
-        yield [event_of(row) for row in rows]
+            position = followed(position, row, accepted)
+        if rows:
+            yield [event_of(row) for row in rows]
+        elif gap := gaps.after(accepted, position):
+            position = Position(gap.epoch, gap.seq, gap.payload_hash, gap.chain_hash)
+        else:
+            raise LedgerBroken("ledger_gap", f"Postgres has no event after {position.entry_id}")
 
 
-def followed(before: Position, row: Sequence[object]) -> Position:
+def followed(before: Position, row: Sequence[object], accepted: Gaps = ()) -> Position:
     """The position of a row of `EVENTS`, if it is the next one and as it was written. Raises: LedgerBroken."""
     epoch, seq, *values = row[:15]
     texts = [None if value is None else str(value) for value in values]
     texts[6] = texts[6] or ""
     entry = Entry(int(str(epoch)), int(str(seq)), tuple(texts))
     payload_hash = entry.payload_hash
-    if seq != before.seq + 1:
-        raise LedgerBroken("ledger_gap", f"Postgres has no event between {before.entry_id} and {epoch}-{seq}")
-    if payload_hash != row[15] or chained(before.chain_hash, payload_hash) != row[16] or entry.skus != row[17]:
+    changed = payload_hash != row[15] or entry.skus != row[17]
+    gap = gaps.after(accepted, before)
+    if gap and entry.seq > gap.seq:
+        before, gap = Position(gap.epoch, gap.seq, gap.payload_hash, gap.chain_hash), None
+    if gap is None:
+        if entry.seq != before.seq + 1:
+            raise LedgerBroken("ledger_gap", f"Postgres has no event between {before.entry_id} and {epoch}-{seq}")
+        changed = changed or chained(before.chain_hash, payload_hash) != row[16]
+    if changed or entry.seq <= before.seq:
         raise LedgerBroken("ledger_changed", f"Event {epoch}-{seq} in Postgres isn't what was written")
-    return Position(int(str(epoch)), before.seq + 1, payload_hash, chained(before.chain_hash, payload_hash))
+    chain_hash = row[16]
+    assert isinstance(chain_hash, bytes)
+    return Position(entry.epoch, entry.seq, payload_hash, chain_hash)
 
 
 def event_of(row: Sequence[object]) -> Event:

@@ -157,29 +157,46 @@ def refuse_half(picture: Picture) -> None:
         raise StoreUnavailable("Redis is being restored; try again")
 
 
-def differences(redis: Fold, books: Fold, *, live_only: bool = False) -> Iterator[str]:
+@dataclass(frozen=True)
+class Difference:
+    """Of a SKU, a reservation or, with `user`, of a customer's count of a SKU."""
+
+    kind: str
+    name: str
+    text: str
+    user: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def differences(redis: Fold, books: Fold, *, live_only: bool = False) -> Iterator[Difference]:
     """What Redis has otherwise than the fold of the ledger says. Records that Redis has let go since their end are fine."""
     for sku in sorted(redis.skus.keys() | books.skus.keys()):
         here, there = redis.skus.get(sku, {}), books.skus.get(sku, {})
         for name in sorted(here.keys() | there.keys()):
             if here.get(name) != there.get(name):
-                yield f"SKU {sku} has {name} {here.get(name)}, the ledger says {there.get(name)}"
+                text = f"SKU {sku} has {name} {here.get(name)}, the ledger says {there.get(name)}"
+                yield Difference("sku", sku, text)
     for name in sorted(redis.records.keys() | books.records.keys()):
         here, there = redis.records.get(name, {}), books.records.get(name, {})
         if (not here and name in books.ended_ms) or (live_only and there.get("state") != State.RESERVED and not here):
             continue
         if not here or not there:
             only, known = ("Redis", here) if here else ("the ledger", there)
-            yield f"reservation {name} is only in {only}: {known['state']} {known['lines']} for {known['user']}"
+            text = f"reservation {name} is only in {only}: {known['state']} {known['lines']} for {known['user']}"
+            yield Difference("reservation", name, text)
             continue
         for part in sorted(here.keys() | there.keys()):
             if here.get(part) != there.get(part):
-                yield f"reservation {name} has {part} {here.get(part)}, the ledger says {there.get(part)}"
+                text = f"reservation {name} has {part} {here.get(part)}, the ledger says {there.get(part)}"
+                yield Difference("reservation", name, text)
     for sku in sorted(redis.buyers.keys() | books.buyers.keys()):
         here, there = redis.buyers.get(sku, {}), books.buyers.get(sku, {})
         for user in sorted(here.keys() | there.keys()):
             if here.get(user) != there.get(user):
-                yield f"user {user} has {here.get(user, 0)} of SKU {sku} counted, the ledger says {there.get(user, 0)}"
+                text = f"user {user} has {here.get(user, 0)} of SKU {sku} counted, the ledger says {there.get(user, 0)}"
+                yield Difference("buyers", sku, text, user)
 
 
 def lever_differences(meta: Hash, books: Hash) -> Iterator[str]:

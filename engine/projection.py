@@ -11,17 +11,16 @@ from typing import Any
 
 import orjson
 
-from engine import ledger
+from engine import gaps, ledger
 from engine.database import Connection, Database, answering
 from engine.errors import LedgerBroken
 from engine.fold import Answer, Fold, Hash
 from engine.ledger import PAGE, Position
-from engine.values import Event
+from engine.values import Event, unpacked
 
 BEGIN = "INSERT INTO projection_position VALUES (%s, 0, 0, 0, '{}') ON CONFLICT DO NOTHING"
 HOW_FAR = "SELECT epoch, seq, clock_ms, selling FROM projection_position WHERE partition = %s FOR UPDATE"
 MOVE = "UPDATE projection_position SET (epoch, seq, clock_ms, selling) = (%s, %s, %s, %s) WHERE partition = %s"
-HASH_OF = "SELECT payload_hash, chain_hash FROM ledger WHERE (partition, epoch, seq) = (%s, %s, %s)"
 
 PUT_SKUS = """
     INSERT INTO skus SELECT %s, * FROM json_to_recordset(%s) AS put(sku text, record json)
@@ -108,13 +107,20 @@ class Projection:
             # Somebody may have emptied the tables meanwhile, so that all is made anew.
             connection.execute(BEGIN, [self._partition])
             epoch, seq, clock_ms, selling = connection.execute(HOW_FAR, [self._partition]).fetchone() or (0, 0, 0, {})
-            hashes = connection.execute(HASH_OF, [self._partition, epoch, seq]).fetchone() or (b"", b"")
-            at, end = Position(epoch, seq, *hashes), ledger.position(connection, self._partition)
+            end = ledger.position(connection, self._partition)
+            if (epoch, seq) == (end.epoch, end.seq):
+                return end, False
+            at = ledger.at(connection, self._partition, epoch, seq)
             page = _bounded(next(islice(ledger.events(connection, self._partition, at, end), 1), []))
             if not page:
-                return at, False
+                # Nothing is left of what follows but a gap that was accepted.
+                connection.execute(
+                    MOVE, [end.epoch, end.seq, clock_ms, orjson.dumps(selling).decode(), self._partition]
+                )
+                return end, False
             fold = self._touched(connection, page)
             fold.clock_ms, fold.selling = clock_ms, selling
+            fold.gaps = gaps.read(connection, self._partition)
             before = {sku: dict(users) for sku, users in fold.buyers.items()}
             try:
                 fold.apply_all(page)
@@ -135,11 +141,6 @@ class Projection:
         ids = list({event.reservation_id for event in page if event.reservation_id})
         users = list({event.user for event in page if event.user})
         fold = Fold()
-        fold.skus = dict(
-            connection.execute(
-                "SELECT sku, record FROM skus WHERE partition = %s AND sku = ANY(%s)", [self._partition, skus]
-            )
-        )
         found = connection.execute(
             "SELECT id, record, ended_ms FROM reservations WHERE partition = %s AND id = ANY(%s)",
             [self._partition, ids],
@@ -148,6 +149,14 @@ class Projection:
             fold.records[name] = record
             if ended_ms is not None:
                 fold.ended_ms[name] = ended_ms
+        # Behind an accepted gap an event may end what its reservation was before, with other lines.
+        skus = list({*skus, *(line.sku for record in fold.records.values() for line in unpacked(record["lines"]))})
+        users = list({*users, *(record["user"] for record in fold.records.values())})
+        fold.skus = dict(
+            connection.execute(
+                "SELECT sku, record FROM skus WHERE partition = %s AND sku = ANY(%s)", [self._partition, skus]
+            )
+        )
         counts = connection.execute(
             "SELECT sku, user_name, units FROM buyers WHERE partition = %s AND sku = ANY(%s) AND user_name = ANY(%s)",
             [self._partition, skus, users],

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import structlog
 
-from engine import damage, ledger, projection
+from engine import damage, gaps, ledger, projection
 from engine.comparison import OVERLAP
 from engine.damage import Damage, Kind
 from engine.database import Connection, Database, answering
@@ -128,7 +128,10 @@ class RecordCheck:
         """What doesn't follow: the ledger behind Redis, the projections behind the ledger."""
         partition = self._store.keys.partition
         end, reached = ledger.position(connection, partition), projection.reached(connection, partition)
-        found = []
+        found = [
+            f"The gap in the ledger after {gap.after_epoch}-{gap.after_seq} was accepted and isn't settled: run stockade repair"
+            for gap in gaps.unsettled(gaps.read(connection, partition))
+        ]
         waiting = self._store.entries(f"({end.entry_id}" if end.seq else "-", 1)
         since = (waiting[0].fields[1] or "") if waiting else ""
         if since.isascii() and since.isdigit() and self._store.now_ms() - int(since) > MOST_BEHIND_SECONDS * 1000:

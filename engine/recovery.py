@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import structlog
 
-from engine import comparison, ledger, projection
+from engine import comparison, gaps, ledger, projection
 from engine.comparison import OVERLAP
 from engine.database import Connection, Database, answering
 from engine.errors import ConfigurationError, LedgerBroken, StoreUnavailable
@@ -52,12 +52,14 @@ class Need(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """What the comparison found. `why` is for people; `redis` and `ledger` are how far each goes."""
+    """What the comparison found. `why` is for people, `broken` the name of what makes a decision necessary, if the ledger is broken;
+    `redis` and `ledger` are how far each goes."""
 
     need: Need
     why: str
     redis: Position
     ledger: Position
+    broken: str = ""
 
 
 Found = Callable[[Need, str], Finding]
@@ -99,13 +101,16 @@ class Recovery:
             StoreUnavailable: Redis or Postgres can't be reached, or somebody else took over. The gate is shut, or open
                 and only its event isn't in Postgres yet.
         """
-        with self._alone():
-            token = self._shut("being compared with the ledger", restoring=False)
+        with self.alone():
+            token = self.shut("being compared with the ledger", restoring=False)
             finding = self.compare()
             match finding.need:
                 case Need.DECISION:
                     return self._undecided(finding)
                 case Need.REBUILD | Need.UPGRADE:
+                    token, recovered = self._made_anew(finding)
+                case Need.REPLAY if self._unsettled():
+                    # What was lost may be about more than the events that Redis lacks are about.
                     token, recovered = self._made_anew(finding)
                 case Need.REPLAY:
                     recovered = self._put_back(token, finding, self._touched(finding))
@@ -126,15 +131,20 @@ class Recovery:
         if finding.need is Need.CERTIFY:
             self.writer.drain()
         self.projection.advance(self._still_here)
-        if self._store.replicated(certified):
+        if self._store.replicated(certified) or (finding.need is Need.CERTIFY and self._unsettled()):
+            # Behind a gap that was accepted and isn't settled Redis is right.
             return ""
         with self._database.connect() as connection, answering(), connection.transaction():
             # It waits while Redis is read.
             connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             return "; ".join(comparison.differences(self._store, connection, self._still_here))
 
+    def _unsettled(self) -> bool:
+        with self._database.connect() as connection, answering():
+            return bool(gaps.unsettled(gaps.read(connection, self._store.keys.partition)))
+
     def _undecided(self, finding: Finding) -> Finding:
-        self._shut(f"fork: {finding.why}", restoring=False)
+        self.shut(f"fork: {finding.why}", restoring=False)
         return finding
 
     def rebuild(self, finding: Finding) -> Recovered:
@@ -147,7 +157,7 @@ class Recovery:
         """
         if finding.ledger.seq == 0:
             raise ConfigurationError("The ledger in Postgres is empty; there is nothing to make Redis from")
-        with self._alone():
+        with self.alone():
             token, recovered = self._made_anew(finding)
             self._open(token, recovered)
             return recovered
@@ -177,7 +187,7 @@ class Recovery:
             try:
                 finding = self._compared(connection, found, here, there)
             except LedgerBroken as broken:
-                return found(Need.DECISION, str(broken))
+                return replace(found(Need.DECISION, str(broken)), broken=broken.name)
             if (layout := _layout(meta)) < LAYOUT and finding.need is not Need.REBUILD:
                 why = f"Redis has layout {layout}, of an earlier version; {finding.why}"
                 return found(Need.UPGRADE if here.seq >= there.seq else Need.REBUILD, why)
@@ -185,7 +195,9 @@ class Recovery:
 
     def _compared(self, connection: Connection, found: Found, here: Position, there: Position) -> Finding:
         entries = self._store.latest_entries("+", OVERLAP)
-        if here.seq and (not entries or (entries[0].epoch, entries[0].seq) != (here.epoch, here.seq)):
+        # That the ledger's last event is lost may have been accepted.
+        lost = not entries and here.entry_id == there.entry_id and not there.payload_hash
+        if here.seq and not lost and (not entries or (entries[0].epoch, entries[0].seq) != (here.epoch, here.seq)):
             raise LedgerBroken("ledger_gap", f"The last event in Redis's stream isn't {here.entry_id}")
         # Where the newest event that both have is the same, there is no fork; an older one that isn't is damage, found later.
         newest = min(here.seq, there.seq)
@@ -203,7 +215,7 @@ class Recovery:
         return found(need, f"Redis lacks the last {missing} events of the ledger")
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
         """Let nobody else recover meanwhile; the token in meta keeps out one whose connection to Postgres was lost."""
         with self._database.connect() as guard, answering():
             # A keeper that is stopped in the middle of it is followed by another one after that time.
@@ -225,7 +237,8 @@ class Recovery:
             self._guard.execute("SELECT 1")
         return False
 
-    def _shut(self, reason: str, *, restoring: bool) -> str:
+    def shut(self, reason: str, *, restoring: bool) -> str:
+        """Returns: the token with which it is shut. `restoring`: what Redis has counts no more."""
         token = random_id()
         self._scripts.close(token, reason, restoring)
         return token
@@ -259,17 +272,18 @@ class Recovery:
         # Nothing is forgotten before it's known that the ledger can be folded.
         self.projection.advance(self._still_here)
         if finding.need in (Need.CERTIFY, Need.UPGRADE):
-            self._shut("being restored from the ledger", restoring=False)
+            self.shut("being restored from the ledger", restoring=False)
             self.writer.drain()
             self.projection.advance(self._still_here)
-        token = self._shut("being restored from the ledger", restoring=True)
-        self._wipe(token)
+        token = self.shut("being restored from the ledger", restoring=True)
+        self.wipe(token)
         with self._database.connect() as connection, answering():
             # It may have grown until the stream was gone.
             reached = ledger.position(connection, self._store.keys.partition, lock=True)
         return token, self._put_back(token, replace(finding, need=Need.REBUILD, ledger=reached), None)
 
-    def _wipe(self, token: str) -> None:
+    def wipe(self, token: str) -> None:
+        """Forget all that Redis has; the gate was shut with `token`."""
         keep = {name.encode() for name in (self._store.keys.meta, self._store.keys.keeper)}
         restoring = self._scripts.restore(token, PIPELINED)
         keys = self._store.names() - keep

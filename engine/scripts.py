@@ -88,6 +88,21 @@ class Scripts:
     def restore(self, token: str, pipelined: int) -> Restoring:
         return Restoring(self._keys, lambda calls: self._run_all("restore", calls), token, pipelined)
 
+    def adopt(self, kind: str, name: str, fields: Sequence[str], actor: str, reason: str) -> None:
+        """Put on record what Redis holds of a SKU, a reservation, a SKU's customers (those named) or of the levers."""
+        keys = self._keys
+        held = {
+            "sku": keys.sku(name),
+            "reservation": keys.reservation(name),
+            "buyers": keys.buyers(name),
+            "levers": keys.meta,
+        }[kind]
+        of_sku = kind in ("sku", "buyers")
+        arguments: Words = [kind, "" if of_sku else name, f"{stored(name)}=0" if of_sku else "", actor, reason]
+        reply = self._run("adopt", [keys.meta, keys.ledger, held], [*arguments, *fields])
+        if reply != ["adopted"]:
+            refuse(reply)
+
     def recall(self, reservation_id: str, record: Mapping[str, str]) -> None:
         """Bring a record back that Redis has let go; one that is there stays as it is."""
         keys = [self._keys.meta, self._keys.reservation(reservation_id)]

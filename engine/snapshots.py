@@ -73,7 +73,9 @@ class Snapshots:
                 for page in ledger.events(connection, self._partition, behind, ahead):
                     picture.advance(seen, page)
                 books = projection.live(connection, self._partition, list(seen.fold.records))
-                different = [*seen.misfits, *picture.differences(seen.fold, books, live_only=True)][:MOST_PROBLEMS]
+                different = [*seen.misfits, *map(str, picture.differences(seen.fold, books, live_only=True))][
+                    :MOST_PROBLEMS
+                ]
                 problems = [str(Violation(Invariant.FOLD, each)) for each in different]
                 if seq:
                     self._keep(connection, epoch, seq, seen, problems)

@@ -85,4 +85,5 @@ class Op(StrEnum):
     REFUND_REQUIRED = "refund_required"
     NOTE = "note"
     UNKNOWN_RESERVATION = "unknown_reservation"
+    ADOPT = "adopt"
     OPEN = "open"

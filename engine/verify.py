@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from engine import ledger, picture, projection, snapshots
+from engine import acknowledged, gaps, ledger, picture, projection, snapshots
+from engine.acknowledged import Acknowledgement
 from engine.catching_up import catching_up
 from engine.database import Connection, Database, answering
 from engine.errors import LedgerBroken
@@ -26,7 +27,8 @@ from engine.values import Event
 class Report:
     """What was looked at, and what is off, each with the name of its invariant before it.
 
-    `snapshot` is the newest one that was compared, '' if there is none.
+    `snapshot` is the newest one that was compared, '' if there is none. `acknowledged` are problems of the past that a person has
+    acknowledged; they are not among the problems.
     """
 
     skus: int
@@ -35,12 +37,14 @@ class Report:
     events: int
     snapshot: str
     problems: tuple[str, ...]
+    acknowledged: tuple[str, ...] = ()
 
 
-def verify(store: Store, database: Database, retain_ms: int) -> Report:
+def verify(store: Store, database: Database, retain_ms: int, by: Acknowledgement | None = None) -> Report:
     """Walk Redis while it works, judge and fold the ledger from its first event, and compare; also with the newest snapshot.
 
-    With a role of Postgres that may only read it needs a keeper that writes what has happened last.
+    With a role of Postgres that may only read it needs a keeper that writes what has happened last. `by` acknowledges what is wrong
+    with the past, which nobody can change; what is wrong now stays a problem.
 
     Raises:
         StoreUnavailable: Redis or Postgres can't be reached, or no keeper writes.
@@ -55,7 +59,7 @@ def verify(store: Store, database: Database, retain_ms: int) -> Report:
             seen = picture.take(store, from_ledger(connection, partition, behind.ledger))
         except LedgerBroken as broken:
             seen = picture.take(store, lambda epoch, after, upto: ())
-            return _report(seen, "", [_broken(broken), *live.check(store, seen, reached)])
+            return _report(seen, "", [_broken(broken), *live.check(store, seen, reached)], set())
         picture.refuse_half(seen)
         newest = snapshots.latest(connection, partition)
         found = [*live.check(store, seen, reached)]
@@ -66,10 +70,16 @@ def verify(store: Store, database: Database, retain_ms: int) -> Report:
                 found.append(violation)
         except LedgerBroken as broken:
             found.append(_broken(broken))
-    return _report(seen, f"{newest[0]}-{newest[1]}" if newest else "", found)
+        known = acknowledged.problems(connection, partition)
+        past = {str(violation) for violation in found if violation.past}
+        if by:
+            for text in sorted(past - known):
+                acknowledged.note(connection, partition, acknowledged.Kind.PROBLEM, text, by)
+            known |= past
+    return _report(seen, f"{newest[0]}-{newest[1]}" if newest else "", found, known)
 
 
-def _report(seen: Picture, snapshot: str, found: list[Violation]) -> Report:
+def _report(seen: Picture, snapshot: str, found: list[Violation], known: set[str]) -> Report:
     states = Counter(record.get("state") for record in seen.fold.records.values())
     return Report(
         skus=len(seen.fold.skus),
@@ -77,7 +87,8 @@ def _report(seen: Picture, snapshot: str, found: list[Violation]) -> Report:
         orders=states[State.COMMITTED],
         events=seen.seq,
         snapshot=snapshot,
-        problems=tuple(map(str, found)),
+        problems=tuple(str(violation) for violation in found if not (violation.past and str(violation) in known)),
+        acknowledged=tuple(str(violation) for violation in found if violation.past and str(violation) in known),
     )
 
 
@@ -90,10 +101,15 @@ def _recorded(
 ) -> Iterator[Violation]:
     """The whole ledger, its hash chain checked, judged by itself and folded; the fold compared with the newest snapshot and Redis."""
     partition = store.keys.partition
-    fold = Fold(lookup=lambda name: ledger.record(connection, partition, name))
+    accepted = gaps.read(connection, partition)
+    fold = Fold(lookup=lambda name: ledger.record(connection, partition, name), gaps=accepted)
     record = Record(retain_ms)
     begin, end = Position(), ledger.at(connection, partition, seen.epoch, seen.seq)
-    if newest and newest[1] <= end.seq:
+    for gap in gaps.unsettled(accepted):
+        text = f"the gap after {gap.after_epoch}-{gap.after_seq} is not settled: run stockade repair"
+        yield Violation(Invariant.DENSE_LOG, text)
+    # Behind a gap nobody knows what was so until it is settled.
+    if newest and newest[1] <= end.seq and not gaps.reach(accepted, newest[1]):
         begin = ledger.at(connection, partition, newest[0], newest[1])
         yield from _folded(ledger.events(connection, partition, Position(), begin), record, fold, retain_ms)
         held = snapshots.content(connection, partition, newest[0], newest[1])
@@ -105,21 +121,29 @@ def _recorded(
         # Redis may keep the record of one that ended long ago, when somebody came back to it.
         fold.records |= {name: found} if (found := ledger.record(connection, partition, name)) else {}
     for difference in picture.differences(seen.fold, fold):
-        yield Violation(Invariant.FOLD, difference)
-    for difference in picture.lever_differences(seen.meta, fold.selling):
-        yield Violation(Invariant.FOLD, difference)
+        yield Violation(Invariant.FOLD, str(difference))
+    for text in picture.lever_differences(seen.meta, fold.selling):
+        yield Violation(Invariant.FOLD, text)
     yield from _projected(connection, partition, fold, end)
 
 
 def _folded(pages: Iterator[list[Event]], record: Record, fold: Fold, retain_ms: int) -> Iterator[Violation]:
+    unjudged: Event | None = None
     for page in pages:
         for event in page:
-            yield from record.take(event)
+            if gaps.reach(fold.gaps, event.seq):
+                unjudged = event
+            else:
+                if unjudged:
+                    record.go_on_from(fold, unjudged)
+                    unjudged = None
+                for violation in record.take(event):
+                    yield replace(violation, past=True)
             try:
                 fold.apply(event)
             except (KeyError, ValueError) as error:
                 text = f"event {event.epoch}-{event.seq} ({event.op}) can't follow the ones before it: {error}"
-                yield Violation(Invariant.FOLD, text)
+                yield Violation(Invariant.FOLD, text, past=True)
         fold.forget(fold.clock_ms - retain_ms)
 
 

@@ -44,4 +44,7 @@ GRANT INSERT ON payments TO stockade_service;
 GRANT INSERT, DELETE ON snapshots TO stockade_service;
 GRANT INSERT ON snapshot_entries TO stockade_service;
 
+-- What a person has acknowledged. Gaps in the record are settled by `stockade repair`, which the owner runs.
+GRANT INSERT ON acknowledged TO stockade_service;
+
 COMMIT;

@@ -6,7 +6,7 @@ Who checks what: `live` Redis by itself, `record` the ledger by itself, `told` w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 
@@ -90,10 +90,11 @@ class Invariant(StrEnum):
 
 @dataclass(frozen=True)
 class Violation:
-    """Something that must not be. As text: `name: what is wrong`."""
+    """Something that must not be. As text: `name: what is wrong`. `past`: it is about what the ledger says that happened."""
 
     invariant: Invariant
     text: str
+    past: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.invariant}: {self.text}"

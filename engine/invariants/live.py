@@ -82,7 +82,8 @@ def _joined(last: Entry, entry: Entry) -> Iterator[Violation]:
             Invariant.DENSE_LOG, f"event {entry.epoch}-{entry.seq} follows {last.epoch}-{last.seq} in Redis"
         )
     elif entry.seq != last.seq + 1 and entry.op != "open":
-        yield Violation(Invariant.DENSE_LOG, f"events {last.seq + 1} to {entry.seq - 1} are missing in Redis")
+        text = f"events {last.seq + 1} to {entry.seq - 1} are missing in Redis"
+        yield Violation(Invariant.DENSE_LOG, text, past=True)
     if entry.epoch != last.epoch and entry.op != "open":
         yield Violation(Invariant.FENCING, f"event {entry.epoch}-{entry.seq} begins an epoch in Redis, and is no open")
 

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import inf
 
-from engine.fold import COUNTERS, MOVES
+from engine.fold import COUNTERS, MOVES, Fold, Hash
 from engine.invariants import Invariant, Violation
 from engine.invariants.terms import Terms
+from engine.lenience import left
 from engine.states import State
-from engine.values import Event, Line, packed
+from engine.values import Event, Line, packed, unpacked
 
 LATE = "commit late"
 
@@ -91,6 +92,20 @@ class Record:
         elif event.reservation_id and event.op != "unknown_reservation":
             found += self._go_on(event, effect)
         return [*found, *self._move(event, effect)]
+
+    def go_on_from(self, fold: Fold, last: Event) -> None:
+        """Take over what is known as of an event, for the events before it weren't judged: some of them are lost."""
+        self._last, self._has_forgotten = (last.epoch, last.seq), True
+        self.counters = {sku: [int(fields[name]) for name in COUNTERS] for sku, fields in fold.skus.items()}
+        self._lives = {name: _life(record, fold.ended_ms.get(name, 0)) for name, record in fold.records.items()}
+        self._paid_for = {
+            payment_id: name
+            for name, life in self._lives.items()
+            for payment_id in life.refunds | {life.payment_id}
+            if payment_id
+        }
+        self._ended = deque(sorted((life.ended_ms, name) for name, life in self._lives.items() if life.ended_ms))
+        self._terms.go_on_from(fold)
 
     def _is_late(self, event: Event) -> bool:
         if not self._part:
@@ -216,6 +231,19 @@ def judged(events: Iterable[Event], retain_ms: float = inf, *, part: bool = Fals
     record = Record(retain_ms, part=part)
     for event in events:
         yield from record.take(event)
+
+
+def _life(record: Hash, ended_ms: int) -> Life:
+    return Life(
+        State(record["state"]),
+        _units(unpacked(record["lines"])),
+        left(record),
+        int(record["deadline_ms"]),
+        ended_ms,
+        bool(record.get("fulfilled")),
+        record.get("payment_id", ""),
+        {name.removeprefix("refund:") for name in record if name.startswith("refund:")},
+    )
 
 
 def _left_as(life: Life) -> State:

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 
-from engine.fold import LIMITS
+from engine.fold import COUNTERS, LIMITS, Fold
 from engine.invariants import Invariant, Violation
 from engine.values import Event
 
@@ -19,6 +19,16 @@ class Terms:
         self._stopped = False
         self._counts: Counter[tuple[str, str]] = Counter()
         self._given_up: tuple[str, Counter[str]] = ("", Counter())
+
+    def go_on_from(self, fold: Fold) -> None:
+        """Take over what is known as of an event."""
+        self._attributes = {
+            sku: {name: value for name, value in fields.items() if name not in COUNTERS}
+            for sku, fields in fold.skus.items()
+        }
+        self._stopped = bool(fold.selling.get("selling_paused"))
+        counts = {(sku, user): int(units) for sku, users in fold.buyers.items() for user, units in users.items()}
+        self._counts, self._given_up = Counter(counts), ("", Counter())
 
     def take(self, event: Event) -> Iterator[Violation]:
         late = event.op == "commit" and event.detail == "late"

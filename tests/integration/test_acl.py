@@ -48,7 +48,7 @@ API, KEEPER_USER, ONCALL, LEVERS_USER = USERS = (
     "stockade-oncall",
     "stockade-levers",
 )
-GATE = {"close", "open", "restore", "trim"}
+GATE = {"adopt", "close", "open", "restore", "trim"}
 LEVERS = {"configure", "default_hold", "release", "selling"}
 RUNS = {
     API: sorted(SOURCES.keys() - GATE),
@@ -150,6 +150,8 @@ def kinds_of(name: str, command: str, word: str) -> tuple[str, ...]:
     """Which keys a word stands for that a script hands to a command."""
     if name == "restore" and word in ("key", "index_key"):
         return RESTORED[command]
+    if name == "adopt" and word == "held_key":
+        return ("sku", "reservation", "buyers", "meta")
     if re.fullmatch(r"KEYS\[\w+(\.\w+)? \+ 1\]", word):
         return ("buyers",)
     if re.fullmatch(r"KEYS\[(at|i|own\.at)\]", word):

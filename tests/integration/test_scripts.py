@@ -38,6 +38,7 @@ def test_a_script_answers_and_ends_as_its_row_says(engine: Engine, row: Row) -> 
 BY_HAND: dict[str, tuple[tuple[Step, ...], str]] = {
     "admit_cart": ((), "admitted"),
     "adjust": ((script_rows.stock(5),), "adjusted"),
+    "adopt": ((script_rows.stock(5),), "adopted"),
     "bind_cart": (A_CART, "bound"),
     "cancel": (script_rows.PAID, "cancelled"),
     "close": (script_rows.HELD, "shut"),

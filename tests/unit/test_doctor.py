@@ -180,6 +180,9 @@ ADVICE = [
     Row(replace(REDIS, slow_ms=None), "redis slow calls", "this user may not SLOWLOG GET", ASK),
     Row(replace(POSTGRES, round_trip_ms=25.0), "postgres round trip", "takes 25.0 ms at best"),
     Row(asked(server_version_num="130014"), "postgres version", "13.14 is too old: install 14 or newer"),
+    Row(
+        replace(POSTGRES, missing=("ledger",)), "postgres schema", "lacks ledger: bring Postgres back from its standby"
+    ),
     Row(replace(POSTGRES, revision=""), "postgres schema", f"is missing, {SCHEMA} is needed: run stockade migrate"),
     Row(replace(POSTGRES, revision="0000"), "postgres schema", f"is 0000, {SCHEMA} is needed: run stockade migrate"),
     Row(

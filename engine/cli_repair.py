@@ -1,0 +1,115 @@
+"""`stockade repair`: put the ledger right, and go on without what is lost. The work is in `engine.repair` and `engine.adoption`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from engine.acknowledged import Acknowledgement
+from engine.adoption import Adopted, Adoption
+from engine.cli_levers import reason
+from engine.cli_service import data_dir_option, engine_of, json_option, operator
+from engine.errors import ConfigurationError
+from engine.recovery import Recovery
+from engine.repair import Loss, Repair, unsettled
+
+NOTHING = "nothing is damaged or lost"
+
+
+@click.command("repair")
+@click.option("--dry-run", is_flag=True, help="Say what is damaged and what would be lost, and change nothing.")
+@click.option(
+    "--accept",
+    metavar="REASON",
+    callback=reason,
+    help="Go on without the events that nobody has any more, and why; it is kept in Postgres.",
+)
+@click.option("--force", is_flag=True, help="With --accept: give up all that Redis has, too, and make it anew.")
+@json_option
+@data_dir_option
+def repair_command(dry_run: bool, accept: str | None, force: bool, as_json: bool, data_dir: Path) -> None:
+    """Put the ledger in Postgres right: as its owner, because rows may have to be changed.
+
+    Rows that are missing or changed come back from Redis's stream, where the hash chain proves them. What is left of events
+    that are lost stays; with --accept the shop goes on without the rest, and what Redis holds is put on record.
+    """
+    if force and (dry_run or not accept):
+        raise click.UsageError("--force goes with --accept.")
+    engine = engine_of(data_dir)
+    recovery = Recovery(engine.database, engine.store, engine.scripts, engine.settings.retain_ms)
+    repair = Repair(engine.database, engine.store, recovery)
+    if force:
+        repair.give_up_redis()
+    found = repair.look()
+    left = repair.mend(found, dry_run=dry_run)
+    # What would come back has an end to which nobody can look before it is there.
+    losses = repair.losses(left) if left or not (found and dry_run) else []
+    again = unsettled(engine.database, engine.store.keys.partition)
+    adopted = None
+    if accept and not dry_run and (losses or again or force):
+        by = Acknowledgement(operator().actor, accept)
+        while losses:
+            repair.accept(losses, by)
+            # What is lost may have hidden that the stream doesn't go on from the ledger's end, or an event that can't follow.
+            found_more = repair.losses(repair.mend(repair.look()))
+            losses, accepted = found_more, losses
+            _say_accepted(accepted, as_json)
+        repair.reopen()
+        adopted = Adoption(engine.database, engine.store, engine.scripts, engine.settings.retain_ms).settle(by)
+    outcome = _outcome(len(found), len(left), losses, adopted, dry_run)
+    if as_json:
+        click.echo(json.dumps(_document(len(found), len(left), losses, adopted, outcome)))
+    else:
+        for each in found if dry_run else ():
+            click.echo(each.why)
+        for loss in losses:
+            click.echo(str(loss))
+        click.echo(outcome)
+    if (losses or again) and adopted is None and not dry_run:
+        raise ConfigurationError("Run it again with --accept REASON to go on without what is lost")
+
+
+def _say_accepted(losses: list[Loss], as_json: bool) -> None:
+    for loss in losses if not as_json else ():
+        click.echo(f"accepted: {loss}")
+
+
+def _outcome(found: int, left: int, losses: list[Loss], adopted: Adopted | None, dry_run: bool) -> str:
+    if adopted is not None:
+        words = f"{len(adopted.skus)} SKUs, {len(adopted.reservations)} reservations and {len(adopted.buyers)} customers' counts"
+        return (
+            f"the ledger goes on; put on record as Redis holds them: {words}{', the levers' if adopted.levers else ''}"
+        )
+    if not (found or losses):
+        return NOTHING
+    if dry_run:
+        return f"{found - left} of {found} damaged places would be mended, out of what Redis's stream has"
+    return f"{found - left} of {found} damaged places were mended" if found else "nothing could be mended"
+
+
+def _document(found: int, left: int, losses: list[Loss], adopted: Adopted | None, outcome: str) -> dict[str, object]:
+    return {
+        "damaged": found,
+        "mended": found - left,
+        "losses": [
+            {
+                "after": loss.after.entry_id,
+                "upto": loss.upto.entry_id,
+                "lost": loss.lost,
+                "left": loss.left,
+                "why": loss.why,
+            }
+            for loss in losses
+        ],
+        "adopted": {
+            "skus": sorted(adopted.skus),
+            "reservations": sorted(adopted.reservations),
+            "buyers": len(adopted.buyers),
+            "levers": adopted.levers,
+        }
+        if adopted is not None
+        else None,
+        "outcome": outcome,
+    }

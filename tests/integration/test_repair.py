@@ -1,0 +1,188 @@
+"""The way out: whatever is lost of the ledger, a person accepts it, the shop goes on, and nothing that is left anywhere is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from engine import verify
+from engine.acknowledged import Acknowledgement
+from engine.adoption import Adopted, Adoption
+from engine.repair import Loss, Repair
+from tests.integration.shops import History, Shop, essence, one_kind
+
+pytestmark = one_kind
+
+BY = Acknowledgement("cli:ann", "the disk was replaced")
+
+
+def repair(shop: Shop) -> Repair:
+    return Repair(shop.engine.database, shop.engine.store, shop.recovery)
+
+
+def adoption(shop: Shop) -> Adoption:
+    return Adoption(shop.engine.database, shop.engine.store, shop.engine.scripts, shop.engine.settings.retain_ms)
+
+
+def gone_on(shop: Shop) -> tuple[list[Loss], Adopted]:
+    """What was accepted, and what adopted, until the shop sells again."""
+    mending, accepted = repair(shop), list[Loss]()
+    while losses := mending.losses(mending.mend(mending.look())):
+        mending.accept(losses, BY)
+        accepted += losses
+        assert len(accepted) < 100
+    mending.reopen()
+    return accepted, adoption(shop).settle(BY)
+
+
+def change(shop: Shop, query: str) -> None:
+    with psycopg.connect(shop.url, autocommit=True) as connection:
+        connection.execute(query)
+
+
+def written(shop: Shop) -> int:
+    shop.writer.drain()
+    shop.recovery.projection.advance()
+    return shop.position().seq
+
+
+def trimmed(shop: Shop, keep: int = 3) -> None:
+    shop.redis.xtrim(shop.engine.store.keys.ledger, maxlen=keep, approximate=False)
+
+
+def anew(shop: Shop) -> None:
+    """Forget what was made out of the ledger, as its owner may."""
+    change(shop, "TRUNCATE projection_position, reservations, skus, buyers, checkouts, answers, payments")
+
+
+def old_rows(shop: Shop, history: History) -> None:
+    written(shop)
+    trimmed(shop)
+    change(shop, "DELETE FROM ledger WHERE seq BETWEEN 20 AND 60")
+
+
+def changed_rows(shop: Shop, history: History) -> None:
+    written(shop)
+    trimmed(shop)
+    change(shop, "UPDATE ledger SET actor = 'eve' WHERE seq IN (20, 40)")
+    change(shop, "UPDATE ledger SET chain_hash = '' WHERE seq = 30")
+
+
+def every_fourth_row(shop: Shop, history: History) -> None:
+    written(shop)
+    trimmed(shop)
+    change(shop, "DELETE FROM ledger WHERE seq % 4 = 1")
+
+
+def the_first_half(shop: Shop, history: History) -> None:
+    written(shop)
+    trimmed(shop)
+    change(shop, "DELETE FROM ledger WHERE seq < 80")
+
+
+def newest_rows_and_redis(shop: Shop, history: History) -> None:
+    end = written(shop)
+    change(shop, f"DELETE FROM ledger WHERE seq > {end - 20}")
+    shop.redis.flushall()
+
+
+def rows_that_the_projections_had_not(shop: Shop, history: History) -> None:
+    written(shop)
+    history.go_on(40)
+    end = shop.writer.drain().seq
+    trimmed(shop)
+    change(shop, f"DELETE FROM ledger WHERE seq BETWEEN {end - 15} AND {end - 4}")
+
+
+def rows_that_the_projections_had_not_and_redis(shop: Shop, history: History) -> None:
+    rows_that_the_projections_had_not(shop, history)
+    shop.redis.flushall()
+
+
+def rows_projections_and_redis(shop: Shop, history: History) -> None:
+    every_fourth_row(shop, history)
+    anew(shop)
+    shop.redis.flushall()
+
+
+def the_last_day_of_postgres(shop: Shop, history: History) -> None:
+    """It was brought back from its archive."""
+    written(shop)
+    history.go_on(60)
+    trimmed(shop)
+
+
+def the_stream_with_what_waited(shop: Shop, history: History) -> None:
+    written(shop)
+    history.go_on(30)
+    shop.redis.delete(shop.engine.store.keys.ledger)
+
+
+def part_of_the_stream(shop: Shop, history: History) -> None:
+    end = written(shop)
+    for _ in range(12):
+        shop.stock("a", shop.engine.stock.get("a").on_hand + 1)
+    for seq in range(end + 4, end + 9):
+        shop.redis.xdel(shop.engine.store.keys.ledger, f"1-{seq}")
+
+
+def nothing_but_an_event_that_cant_follow(shop: Shop, history: History) -> None:
+    keys = shop.engine.store.keys
+    seq = shop.redis.hincrby(keys.meta, "seq", 1)
+    shop.add(seq, op="fulfil", reservation_id="nobody", lines="a=1", user="ann", counted="*")
+
+
+FAULTS = [
+    old_rows,
+    changed_rows,
+    every_fourth_row,
+    the_first_half,
+    newest_rows_and_redis,
+    rows_that_the_projections_had_not,
+    rows_that_the_projections_had_not_and_redis,
+    rows_projections_and_redis,
+    the_last_day_of_postgres,
+    the_stream_with_what_waited,
+    part_of_the_stream,
+    nothing_but_an_event_that_cant_follow,
+]
+
+
+def live(held: dict[str, Any]) -> dict[str, Any]:
+    """SKUs, holds, orders and limits' counts: what no repair may change."""
+    return {
+        key: value
+        for key, value in held.items()
+        if key.partition("}:")[2].partition(":")[0] in ("sku", "rsv", "buyers")
+    }
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_the_shop_goes_on_with_all_that_is_left(shop: Shop, fault: Callable[[Shop, History], None], seed: int) -> None:
+    history = History(shop, seed).begin().go_on(160)
+    fault(shop, history)
+    before = live(essence(shop.redis))
+    accepted, _ = gone_on(shop)
+    assert accepted
+    if before:
+        assert live(essence(shop.redis)) == before
+    if fault is part_of_the_stream:
+        # That stays a hole until it is trimmed.
+        verify.verify(shop.engine.store, shop.engine.database, shop.engine.settings.retain_ms, BY)
+    assert shop.problems() == ()
+    assert repair(shop).look() == []
+    history.go_on(80)
+    assert shop.problems() == ()
+    # All that there is comes back from the ledger: Redis, and what was made out of it.
+    written(shop)
+    held = live(essence(shop.redis))
+    shop.redis.flushall()
+    shop.recovery.recover()
+    assert live(essence(shop.redis)) == held
+    anew(shop)
+    written(shop)
+    assert shop.problems() == ()
