@@ -47,33 +47,29 @@ def repair_command(dry_run: bool, accept: str | None, force: bool, as_json: bool
     # What would come back has an end to which nobody can look before it is there.
     losses = repair.losses(left) if left or not (found and dry_run) else []
     again = unsettled(engine.database, engine.store.keys.partition)
-    adopted = None
+    accepted, adopted = list[Loss](), None
     if accept and not dry_run and (losses or again or force):
         by = Acknowledgement(operator().actor, accept)
         while losses:
             repair.accept(losses, by)
-            # What is lost may have hidden that the stream doesn't go on from the ledger's end, or an event that can't follow.
-            found_more = repair.losses(repair.mend(repair.look()))
-            losses, accepted = found_more, losses
-            _say_accepted(accepted, as_json)
+            accepted += losses
+            # Behind it may be something else that is lost.
+            losses = repair.losses(repair.mend(repair.look()))
         repair.reopen()
         adopted = Adoption(engine.database, engine.store, engine.scripts, engine.settings.retain_ms).settle(by)
     outcome = _outcome(len(found), len(left), losses, adopted, dry_run)
     if as_json:
-        click.echo(json.dumps(_document(len(found), len(left), losses, adopted, outcome)))
+        click.echo(json.dumps(_document(len(found), len(left), accepted or losses, adopted, outcome)))
     else:
         for each in found if dry_run else ():
             click.echo(each.why)
+        for loss in accepted:
+            click.echo(f"accepted: {loss}")
         for loss in losses:
             click.echo(str(loss))
         click.echo(outcome)
     if (losses or again) and adopted is None and not dry_run:
         raise ConfigurationError("Run it again with --accept REASON to go on without what is lost")
-
-
-def _say_accepted(losses: list[Loss], as_json: bool) -> None:
-    for loss in losses if not as_json else ():
-        click.echo(f"accepted: {loss}")
 
 
 def _outcome(found: int, left: int, losses: list[Loss], adopted: Adopted | None, dry_run: bool) -> str:

@@ -32,6 +32,11 @@ MUST_BE: dict[str, tuple[State, ...]] = {
 }
 """The states in which an event may find its reservation; the first one, if it is to be made up."""
 
+WHOLE = frozenset({"release", "expire", "commit", "commit late"})
+"""Events that move all the units of a hold."""
+
+PARTS = frozenset({"cancelled", "fulfilled"})
+
 
 def make_room(fold: Fold, event: Event, effect: str) -> None:
     """Have the fold know what the event needs. Only for events that say by themselves what they are about."""
@@ -57,26 +62,38 @@ def _have_record(fold: Fold, event: Event, effect: str) -> None:
     if record["state"] not in states:
         if states[0] == State.COMMITTED:
             record |= {"payment_id": event.payment_id, "committed_ms": str(event.at_ms), "late": "0"}
+            fold.payments.setdefault(event.payment_id, (name, event.at_ms))
         _become(fold, name, states[0])
     if effect in ("cancel", "fulfil"):
-        _have_left(fold, name, event.lines)
-    if effect == "commit late":
-        _free(fold, {line.sku: line.quantity for line in event.lines})
-    elif effect in ("release", "expire", "commit") and packed(event.lines) != record["lines"]:
+        _have_left(fold, name, event)
+    elif effect in WHOLE and (packed(event.lines) != record["lines"] or PARTS & record.keys()):
         _become(fold, name, State.EXPIRED)
         record["lines"] = packed(event.lines)
-        _become(fold, name, State.RESERVED)
+        for part in PARTS:
+            record.pop(part, None)
+        _become(fold, name, states[0])
+    if effect == "commit late":
+        _free(fold, {line.sku: line.quantity for line in event.lines})
 
 
-def _have_left(fold: Fold, name: str, lines: Iterable[Line]) -> None:
-    """An order of which so much is left, at least: of its lines some may have been lost."""
-    record = fold.records[name]
-    more = Counter({line.sku: line.quantity for line in lines}) - Counter(claims(record))
-    if more:
+def _have_left(fold: Fold, name: str, event: Event) -> None:
+    """Of an order so much is left, at least: of its lines some may have been lost. If it is its end, no more is left."""
+    record, units = fold.records[name], Counter({line.sku: line.quantity for line in event.lines})
+    if more := units - Counter(claims(record)):
         _become(fold, name, State.EXPIRED)
         bought = Counter({line.sku: line.quantity for line in unpacked(record["lines"])}) + more
-        record["lines"] = packed(Line(sku, units) for sku, units in bought.items())
+        record["lines"] = packed(Line(sku, count) for sku, count in bought.items())
         _become(fold, name, State.COMMITTED)
+    # Events of layout 1 ship all that is left, and don't say so.
+    over = Counter(claims(record)) - units if event.detail != State.COMMITTED else Counter[str]()
+    for sku, count in over.items():
+        _step(fold, sku, "allocated", -count)
+        _count(fold, sku, record["user"], -count)
+    if over:
+        over.update({line.sku: line.quantity for line in unpacked(record.get("cancelled", ""))})
+        record["cancelled"] = packed(
+            Line(line.sku, over[line.sku]) for line in unpacked(record["lines"]) if over[line.sku]
+        )
 
 
 def _have_stock(fold: Fold, event: Event, effect: str) -> None:
@@ -96,7 +113,7 @@ def claims(record: Hash) -> dict[str, int]:
 def left(record: Hash) -> dict[str, int]:
     """The units of a reservation that were neither shipped nor called off, by SKU."""
     units = Counter({line.sku: line.quantity for line in unpacked(record["lines"])})
-    for moved in ("cancelled", "fulfilled"):
+    for moved in PARTS:
         units.subtract({line.sku: line.quantity for line in unpacked(record.get(moved, ""))})
     return {sku: count for sku, count in units.items() if count > 0}
 

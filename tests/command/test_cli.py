@@ -40,7 +40,7 @@ def test_every_command_has_help(words: tuple[str, ...]) -> None:
 def test_every_command_of_the_contract_that_is_built_is_there() -> None:
     wanted = {"up", "api", "keeper", "token", "stock", "stock load", "stock show", "verify", "redis-cli"}
     wanted |= {"snapshot", "restore", "explain", "pause", "resume", "release", "recount", "default-hold"}
-    wanted |= {"doctor", "migrate", "known-as"}
+    wanted |= {"doctor", "migrate", "known-as", "repair"}
     assert wanted <= {" ".join(words) for words in commands(cli.cli)}
 
 

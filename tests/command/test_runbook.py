@@ -18,6 +18,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from redis import Redis
 
@@ -107,7 +108,18 @@ def flushed(sale: Sale) -> Iterator[None]:
     yield
 
 
+@contextmanager
+def row_lost(sale: Sale) -> Iterator[None]:
+    """Neither Postgres nor the stream has it any more."""
+    sale.redis.xtrim("stk:{p0}:ledger", minid="1-8", approximate=False)
+    with psycopg.connect((sale.service.data_dir / "postgres.url").read_text().strip()) as connection:
+        connection.execute("DELETE FROM ledger WHERE seq = 5")
+    wait_until(lambda: sale.readiness("record") != "ok")
+    yield
+
+
 DURING = {
+    "The record is damaged": row_lost,
     "No keeper leads": keeper_hangs,
     "Postgres is down": postgres_hangs,
     "Stock is stuck in reserved": counter_changed,
