@@ -329,6 +329,10 @@ def selling(paused: int, reason: str = "fire", lever: str = "do") -> Call:
     return Call("selling", [KEYS.meta, KEYS.ledger], [paused, reason, "ops", "q", lever])
 
 
+def adopt(kind: str, key: str, *fields: str, id: str = "", lines: str = "") -> Call:
+    return Call("adopt", [KEYS.meta, KEYS.ledger, key], [kind, id, lines, "ops", "found so", *fields])
+
+
 def default_hold(hold_ms: int | str, reason: str = "a rush", lever: str = "do") -> Call:
     return Call("default_hold", [KEYS.meta, KEYS.ledger], [hold_ms, reason, "ops", "q", lever])
 
@@ -1538,6 +1542,48 @@ SELLING = [
     ),
 ]
 
+ADOPTED = [
+    Row("adopt is closed", (stock(5), CLOSED), adopt("sku", KEYS.sku("a"), lines="a=0"), ["closed"]),
+    Row(
+        "a SKU is adopted",
+        (stock(5),),
+        adopt("sku", KEYS.sku("a"), lines="a=0"),
+        ["adopted"],
+        End(
+            counters={"a": (5, 0, 0, 5)},
+            events=(("adopt", "a=0", '["sku","available","5","reserved","0","allocated","0","on_hand","5"]'),),
+        ),
+    ),
+    Row(
+        "a SKU that isn't there is adopted as that",
+        (),
+        adopt("sku", KEYS.sku("a"), lines="a=0"),
+        ["adopted"],
+        End(events=(("adopt", "a=0", '["sku"]'),), broken=True),
+    ),
+    Row(
+        "customers' counts are adopted by name",
+        (stock(5), put(KEYS.buyers("a"), "ann", "2")),
+        adopt("buyers", KEYS.buyers("a"), "ann", "bob", lines="a=0"),
+        ["adopted"],
+        End(events=(("adopt", "a=0", '["buyers","ann","2","bob",""]'),), broken=True),
+    ),
+    Row(
+        "levers are adopted",
+        (put(KEYS.meta, "default_hold_ms", 60_000),),
+        adopt("levers", KEYS.meta, "selling_paused", "default_hold_ms"),
+        ["adopted"],
+        End(events=(("adopt", "", '["levers","selling_paused","","default_hold_ms","60000"]'),), broken=True),
+    ),
+    Row(
+        "a reservation that isn't there is adopted as that",
+        (),
+        adopt("reservation", KEYS.reservation("r"), id="r"),
+        ["adopted"],
+        End(events=(("adopt", "", '["reservation"]'),), broken=True),
+    ),
+]
+
 SHORTER = default_hold(60_000)
 AT_FAR = at(FAR_MS)
 
@@ -1966,6 +2012,7 @@ ROWS = [
     *ADJUST,
     *CONFIGURE,
     *SELLING,
+    *ADOPTED,
     *DEFAULT_HOLD,
     *CLOSE,
     *OPEN,

@@ -56,6 +56,10 @@ def test_every_command_of_the_contract_that_is_built_is_there() -> None:
         ["token", "--sub", "ann"],
         ["token", "--scope", "customer"],
         ["token", "--sub", "ann", "--scope", "customer", "--ttl", "0"],
+        ["verify", "--acknowledge", " "],
+        ["repair", "--accept", ""],
+        ["repair", "--force"],
+        ["repair", "--force", "--dry-run", "--accept", "a reason"],
         ["stock", "nothing"],
         ["stock", "load"],
         ["stock", "show", "--nothing"],
@@ -278,7 +282,7 @@ def test_verify_finds_what_was_tampered_with_and_names_it(service: Service, run:
         good.out,
     )
     report = json.loads(run("verify", "--json", *where).out)
-    assert set(report) == {"skus", "live", "orders", "events", "snapshot", "problems"}
+    assert set(report) == {"skus", "live", "orders", "events", "snapshot", "problems", "acknowledged"}
     assert report["problems"] == []
     assert report["skus"] >= 1
     key = "stk:{p0}:sku:tampered"

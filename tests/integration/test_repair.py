@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -13,13 +14,15 @@ import pytest
 from engine import ledger, verify
 from engine.acknowledged import Acknowledgement
 from engine.adoption import Adopted, Adoption
+from engine.errors import ConfigurationError
 from engine.fold import COUNTERS, Fold
 from engine.gaps import Gap
 from engine.ledger import Position
 from engine.lenience import CLAIMED_BY, claims
-from engine.repair import Loss, Repair
+from engine.repair import Loss, Repair, unsettled
 from engine.states import State
 from engine.values import Event
+from tests import books
 from tests.integration.shops import History, Shop, essence, one_kind
 
 pytestmark = one_kind
@@ -203,6 +206,79 @@ def test_the_shop_goes_on_with_all_that_is_left(shop: Shop, fault: Callable[[Sho
     anew(shop)
     written(shop)
     assert shop.problems() == ()
+
+
+def test_nothing_is_lost_of_a_sale_that_goes_on_meanwhile(shop: Shop) -> None:
+    history = History(shop, 7).begin().go_on(120)
+    old_rows(shop, history)
+    shop.stock("a", 5_000)
+    over, bought = threading.Event(), list[str]()
+
+    def buy() -> None:
+        while not over.is_set():
+            bought.append(shop.hold("zoe"))
+
+    buyer = threading.Thread(target=buy)
+    buyer.start()
+    try:
+        gone_on(shop)
+    finally:
+        over.set()
+        buyer.join()
+    assert bought
+    assert shop.problems() == ()
+    assert {name for (name,) in shop.query("SELECT id FROM reservations WHERE record->>'user' = 'zoe'")} == set(bought)
+
+
+def test_a_repair_that_broke_off_is_told_and_gone_on_with(shop: Shop) -> None:
+    history = History(shop, 3).begin().go_on(120)
+    old_rows(shop, history)
+    mending = repair(shop)
+    mending.accept(mending.losses(mending.mend(mending.look())), BY)
+    history.go_on(20)
+    written(shop)
+    said = "the gap after 1-19 is not settled: run stockade repair"
+    assert shop.problems()[0] == f"dense_log: {said}"
+    assert len(unsettled(shop.engine.database, "p0")) == 1
+    adoption(shop).settle(BY)
+    assert shop.problems() == ()
+    assert unsettled(shop.engine.database, "p0") == []
+
+
+def test_whoever_gives_up_redis_gets_what_the_rest_of_the_ledger_tells(shop: Shop) -> None:
+    History(shop, 5).begin().go_on(120)
+    end = written(shop)
+    change(shop, "DELETE FROM ledger WHERE seq = 20")
+    shop.redis.xtrim(shop.engine.store.keys.ledger, maxlen=1, approximate=False)
+    # Redis tells another story.
+    shop.redis.delete(shop.engine.store.keys.ledger)
+    shop.redis.hset(shop.engine.store.keys.meta, "seq", end)
+    shop.add(end, op="pause", reason="another story", counted="*")
+    before = live(essence(shop.redis))
+    mending = repair(shop)
+    losses = mending.losses(mending.mend(mending.look()))
+    mending.accept(losses, BY)
+    with pytest.raises(ConfigurationError, match="ledger_conflict.*--force gives up"):
+        mending.losses([])
+    mending.give_up_redis()
+    gone_on(shop)
+    assert live(essence(shop.redis)) == before
+    assert shop.problems() == ()
+
+
+def test_a_dry_run_says_the_same_and_changes_nothing(shop: Shop) -> None:
+    history = History(shop, 5).begin().go_on(120)
+    changed_rows(shop, history)
+    change(shop, f"DELETE FROM ledger WHERE seq = {shop.position().seq - 1}")
+    query = "SELECT * FROM ledger ORDER BY epoch, seq"
+    before = shop.query(query), books.dump(shop.redis)
+    mending = repair(shop)
+    found = mending.look()
+    left = mending.mend(found, dry_run=True)
+    losses = list(map(str, mending.losses(left)))
+    assert (shop.query(query), books.dump(shop.redis)) == before
+    assert 0 < len(left) < len(found)
+    assert list(map(str, mending.losses(mending.mend(found)))) == losses
 
 
 @pytest.mark.parametrize("seed", range(3))

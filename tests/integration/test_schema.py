@@ -54,16 +54,6 @@ def test_a_newer_schema_is_left_alone(database: str) -> None:
     assert revision(database) == "9999"
 
 
-def test_a_table_that_is_missing_is_named_with_what_to_do(database: str) -> None:
-    postgres = Database(settings(STOCKADE_DATABASE_URL=database))
-    migrate(postgres)
-    with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("DROP TABLE ledger CASCADE")
-    for start in (check, migrate):
-        with pytest.raises(ConfigurationError, match=f"schema {SCHEMA} without its table ledger: bring Postgres back"):
-            start(postgres)
-
-
 def test_the_newest_revision_is_the_one_that_the_program_knows() -> None:
     names = [path.name for path in (files("engine.migrations") / "versions").iterdir()]
     assert max(name.partition("_")[0] for name in names if name[0].isdigit()) == SCHEMA
