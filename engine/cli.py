@@ -160,6 +160,8 @@ def restore_command(rehearse: bool, force: bool, as_json: bool, data_dir: Path) 
     --force Redis is made anew, and what it has that the ledger hasn't is lost. While the gate is open nothing is
     touched without --force; whether Redis holds what the ledger says is compared hash by hash.
     """
+    # Its log goes to standard error, so that standard output has nothing but the outcome.
+    log.configure()
     engine = engine_of(data_dir)
     recovery = _recovery(engine)
     finding = dry_run.found(engine, recovery)

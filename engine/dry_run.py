@@ -34,7 +34,7 @@ def found(engine: Engine, recovery: Recovery) -> Finding:
         if finding.need not in CARRIED_OVER:
             return finding
         try:
-            recovery.writer.rehearse(finding.ledger)
+            recovery.writer.rehearse(finding.ledger, finding.redis.seq)
             return finding
         except LedgerBroken as broken:
             with engine.database.connect() as connection, answering():
