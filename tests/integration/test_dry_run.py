@@ -20,7 +20,7 @@ from engine.projection import Projection
 from engine.recovery import Need
 from engine.store import Store
 from engine.writer import Writer
-from tests.integration.shops import History, Shop, one_kind, selling
+from tests.integration.shops import History, Shop, one_kind, selling, split
 
 Act = Callable[[], object]
 
@@ -323,6 +323,20 @@ def test_a_fork_in_what_postgres_lacks_is_told_and_force_gets_out_of_it(
     assert restores.says("--dry-run") == "no event is missing: nothing would change\n"
     assert shop.problems() == ()
     shop.pay(held)
+
+
+def test_at_a_fork_redis_is_told_of_as_of_one_event_though_it_sells(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.stock("a", 50)
+    drain(shop)
+    split(shop, 3, 7)
+    before_each(monkeypatch, picture, "_read", shop.hold)
+    finding = dry_run.found(shop.engine, shop.recovery)
+    assert finding.need is Need.DECISION
+    found = dry_run.changes(shop.engine, shop.recovery, finding)
+    [reserved] = [line.split()[4] for line in found if line.startswith("SKU a has reserved ")]
+    assert 0 < int(reserved.rstrip(",")) == sum(" is only in Redis: reserved a=1 for ann" in line for line in found)
 
 
 def test_a_ledger_that_cannot_be_folded_is_told_and_not_that_nothing_would_change(
