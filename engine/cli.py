@@ -29,10 +29,6 @@ from engine.recovery import Need, Recovered, Recovery
 from engine.snapshots import Snapshots
 from engine.unfailing import withstand
 
-INDEXES_ONLY = (
-    "no counter, reservation, limit or lever would change; deadlines, leases and the stream would be made anew"
-)
-
 
 @click.group()
 @click.version_option(package_name="stockade")
@@ -174,38 +170,42 @@ def restore_command(rehearse: bool, force: bool, as_json: bool, data_dir: Path) 
     """Compare Redis with the ledger in Postgres, put back what is missing, and open the gate.
 
     What is safe the keeper does by itself. Where Redis and the ledger contradict each other a person must decide: with
-    --force Redis is made anew, and what it has that the ledger hasn't is lost.
+    --force Redis is made anew, and what it has that the ledger hasn't is lost. While the gate is open nothing is
+    touched without --force; whether Redis holds what the ledger says is compared hash by hash.
     """
+    # Its log goes to standard error, so that standard output has nothing but the outcome.
+    log.configure()
     engine = engine_of(data_dir)
     recovery = _recovery(engine)
-    finding = found = recovery.compare()
-    if force:
-        found = replace(found, why=f"by force ({found.why})")
-        finding = replace(found, need=Need.REBUILD)
-    changes = dry_run.changes(engine, recovery, found, force=force) if rehearse else []
+    finding = dry_run.found(engine, recovery)
+    is_open, why = recovery.certified(), f"by force ({finding.why})" if force else finding.why
+    touches_nothing = is_open and finding.need is Need.CERTIFY and not force
+    changes = dry_run.changes(engine, recovery, finding) if rehearse or touches_nothing else []
     if rehearse:
-        outcome = {
-            Need.CERTIFY: "nothing would change",
-            Need.DECISION: "the gate stays shut; with --force all of this would change",
-        }.get(finding.need, "all of this would change" if changes else INDEXES_ONLY)
-    elif finding.need is Need.DECISION:
-        raise ConfigurationError(f"{finding.why}. See --dry-run; --force gives up what only Redis has")
-    elif recovery.certified() and not force:
+        outcome = dry_run.outcome(engine, finding, changes, force=force, is_open=is_open)
+    elif finding.need is Need.DECISION and not force:
+        raise ConfigurationError(f"{why}. See --dry-run; --force gives up what only Redis has")
+    elif touches_nothing and changes:
+        raise ConfigurationError(
+            f"{why}, but Redis isn't what the ledger says: {dry_run.summed_up(changes)}. See --dry-run; --force makes Redis anew"
+        )
+    elif touches_nothing:
         outcome = "nothing to do; the gate is open"
     else:
-        recovered = recovery.rebuild(found) if force else recovery.recover()
+        recovered = recovery.rebuild(replace(finding, why=why)) if force else recovery.recover()
         if not isinstance(recovered, Recovered):
             raise ConfigurationError(recovered.why)
         # The newest one may be of what was just given up.
         _snapshots(engine, recovery).take()
         outcome = f"restored {recovered.reservations} reservations and {recovered.skus} SKUs; the gate is open"
     if as_json:
-        document = {"need": finding.need, "why": finding.why, "outcome": outcome, "changes": changes}
+        need = Need.REBUILD if force else finding.need
+        document = {"need": need, "why": why, "outcome": outcome, "changes": dry_run.shown(changes)}
         click.echo(json.dumps(document))
         return
-    for change in changes:
+    for change in dry_run.shown(changes):
         click.echo(change)
-    click.echo(f"{finding.why}: {outcome}")
+    click.echo(f"{why}: {outcome}")
 
 
 @cli.command("explain", cls=SkuCommand)

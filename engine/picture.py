@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.errors import StoreUnavailable
+from engine.errors import LedgerBroken, StoreUnavailable
 from engine.fold import LEVERS, Fold, Hash
+from engine.ledger import Entry, event_of
 from engine.sku_names import shown
 from engine.states import State
 from engine.store import Store, answering
@@ -21,6 +22,7 @@ CHUNKS = {"sku": 500, "rsv": 500, "buyers": 20}
 """Hashes read in one go, while Redis serves nobody else. Those of buyers may be large."""
 
 KINDS = ("sku", "rsv", "buyers")
+PAGE = 1_000
 
 Events = Callable[[int, int, int], Iterable[Event]]
 """Gives the events of an epoch after one seq, up to another."""
@@ -207,13 +209,32 @@ def lever_differences(meta: Hash, books: Hash) -> Iterator[str]:
             yield f"levers: {name} is {here or 'not set'}, the ledger says {there or 'not set'}"
 
 
+def deadline_differences(seen: Picture, books: Fold) -> Iterator[str]:
+    """Which deadlines Redis has otherwise than the ledger says, of holds that live by both or by neither."""
+    live = {name: record for name, record in books.records.items() if record["state"] == State.RESERVED}
+    for name in sorted(seen.deadlines.keys() | (live.keys() & seen.live.keys())):
+        here, there = seen.deadlines.get(name, "none"), live[name]["deadline_ms"] if name in live else "none"
+        if str(here) != there and (name in seen.live) == (name in live):
+            yield f"deadlines: reservation {name} has {here}, the ledger says {there}"
+
+
 def from_stream(store: Store) -> Events:
-    """Events out of the stream in Redis, as far as it still has them."""
+    """Events out of the stream in Redis. They raise StoreUnavailable where it has let go of one meanwhile."""
 
     def events(epoch: int, after: int, upto: int) -> Iterator[Event]:
-        position = "-"
-        while page := store.events(position, 1_000):
-            yield from (event for event in page if after < event.seq <= upto)
-            position = f"{page[-1].epoch}-{page[-1].seq}"
+        position = (epoch, after)
+        while position[1] < upto:
+            page = store.entries(f"({position[0]}-{position[1]}", PAGE)
+            if not page or page[0].seq != position[1] + 1:
+                raise StoreUnavailable(f"The stream has let go of events after {position[0]}-{position[1]}; try again")
+            yield from (_event(entry) for entry in page if entry.seq <= upto)
+            position = (page[-1].epoch, page[-1].seq)
 
     return events
+
+
+def _event(entry: Entry) -> Event:
+    try:
+        return event_of(entry.row())
+    except ValueError as error:
+        raise LedgerBroken("ledger_conflict", f"Event {entry.epoch}-{entry.seq} in Redis isn't one of ours") from error

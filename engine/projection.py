@@ -248,15 +248,15 @@ def live_names(connection: Connection, partition: str) -> set[str]:
     return {name for (name,) in connection.execute(query, [partition])}
 
 
-def live(connection: Connection, partition: str, also: list[str]) -> Fold:
-    """SKUs, limits and live reservations as the fold has them; and these reservations, whatever their state."""
+def live(connection: Connection, partition: str, also: list[str], *, orders: bool = False) -> Fold:
+    """SKUs, limits and live reservations as the fold has them, with `orders` open orders too; and these reservations, whatever their state."""
     fold = Fold()
     fold.skus, fold.buyers = skus(connection, partition), buyers(connection, partition)
     query = (
         "SELECT id, record, ended_ms FROM reservations WHERE partition = %s "
-        "AND (state = 'reserved' AND ended_ms IS NULL OR id = ANY(%s))"
+        "AND (ended_ms IS NULL AND (%s OR state = 'reserved') OR id = ANY(%s))"
     )
-    for name, record, ended_ms in connection.execute(query, [partition, also]):
+    for name, record, ended_ms in connection.execute(query, [partition, orders, also]):
         fold.records[name] = record
         if ended_ms is not None:
             fold.ended_ms[name] = ended_ms

@@ -34,6 +34,7 @@ from engine.writer import Writer
 RECOVERY_LOCK = 0x53746F636B52
 PIPELINED = 500
 GUARD_SECONDS = 15.0
+NOTHING_IN_LEDGER = "The ledger in Postgres is empty; there is nothing to make Redis from"
 MOST_REPLAYED = 500_000
 """Events that Redis lacks, up to which only what they touched is put back; beyond, everything is."""
 
@@ -156,18 +157,19 @@ class Recovery:
             ConfigurationError: the ledger is empty; that would only erase.
         """
         if finding.ledger.seq == 0:
-            raise ConfigurationError("The ledger in Postgres is empty; there is nothing to make Redis from")
+            raise ConfigurationError(NOTHING_IN_LEDGER)
         with self.alone():
             token, recovered = self._made_anew(finding)
             self._open(token, recovered)
             return recovered
 
     def compare(self) -> Finding:
-        """Look, and change nothing."""
-        with self._database.connect() as connection, answering():
-            # A writer that is about to commit may have read events that Redis has lost since: it is waited for.
+        """Look, and change nothing. A sale may go on meanwhile: both are read as of one moment."""
+        with self._database.connect() as connection, answering(), connection.transaction():
+            # A writer that is about to commit may have read events that Redis has lost since: it is waited for. While the
+            # lock is held none can begin, so the stream is not trimmed beyond `there`, and what Redis has more is not written.
             there = ledger.position(connection, self._store.keys.partition, lock=True)
-            meta = self._store.meta()
+            meta, last = self._store.head()
             readable = _readable(meta)
             here = Position(int(meta["epoch"]), int(meta["seq"])) if readable else Position()
 
@@ -185,7 +187,7 @@ class Recovery:
             if not readable:
                 return found(Need.DECISION, "Redis has a meta without a readable epoch, seq or clock_ms")
             try:
-                finding = self._compared(connection, found, here, there)
+                finding = self._compared(connection, found, last, here, there)
             except LedgerBroken as broken:
                 return replace(found(Need.DECISION, str(broken)), broken=broken.name)
             if (layout := _layout(meta)) < LAYOUT and finding.need is not Need.REBUILD:
@@ -193,21 +195,19 @@ class Recovery:
                 return found(Need.UPGRADE if here.seq >= there.seq else Need.REBUILD, why)
             return finding
 
-    def _compared(self, connection: Connection, found: Found, here: Position, there: Position) -> Finding:
-        entries = self._store.latest_entries("+", OVERLAP)
+    def _compared(self, connection: Connection, found: Found, last: str, here: Position, there: Position) -> Finding:
         # That the ledger's last event is lost may have been accepted.
-        lost = not entries and here.entry_id == there.entry_id and not there.payload_hash
-        if here.seq and not lost and (not entries or (entries[0].epoch, entries[0].seq) != (here.epoch, here.seq)):
+        lost = not last and here.entry_id == there.entry_id and not there.payload_hash
+        if here.seq and not lost and last != here.entry_id:
             raise LedgerBroken("ledger_gap", f"The last event in Redis's stream isn't {here.entry_id}")
         # Where the newest event that both have is the same, there is no fork; an older one that isn't is damage, found later.
-        newest = min(here.seq, there.seq)
+        newest, entries = min(here.seq, there.seq), self._store.latest_entries(last or "+", OVERLAP)
         ledger.compare(connection, self._store.keys.partition, [entry for entry in entries if entry.seq == newest])
         if here.seq >= there.seq:
             lacking = here.seq - there.seq
             self.writer.following(there)
-            return found(
-                Need.CERTIFY, f"Redis has {lacking} events that the ledger lacks" if lacking else "nothing is missing"
-            )
+            why = f"Redis has {lacking} events that the ledger lacks" if lacking else "no event is missing"
+            return found(Need.CERTIFY, why)
         if here.seq == 0:
             return found(Need.REBUILD, f"Redis has no event, the ledger goes to {there.entry_id}")
         missing = there.seq - here.seq

@@ -113,6 +113,17 @@ class Writer:
             connection.execute(MOVE, values)
         return position, len(rows) == BATCH or lines > MOST_LINES
 
+    def rehearse(self, position: Position, upto: int) -> None:
+        """Go over what `drain` would write after the position, at least up to a seq, and write nothing.
+
+        Raises:
+            LedgerBroken: as `drain`.
+        """
+        while position.seq < upto and (entries := self.following(position)):
+            for entry in entries:
+                position = follow(position, entry)
+                values_of(self._store.keys.partition, entry, position)
+
     def following(self, position: Position) -> list[Entry]:
         """The stream's events after the position, at most a batch.
 

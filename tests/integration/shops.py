@@ -193,6 +193,17 @@ def put_back(redis: Any, copy: dict[bytes, tuple[bytes, int]]) -> None:
             plain.restore(key, until_ms, value, absttl=True)
 
 
+def split(shop: Shop, there: int, here: int) -> None:
+    """Let Postgres have what one Redis did, while another one, that had been its copy, did something else."""
+    copy = saved(shop.redis)
+    for _ in range(there):
+        shop.engine.stock.adjust("a", 1, OPS, "there", NO_KEY)
+    shop.writer.drain()
+    put_back(shop.redis, copy)
+    for _ in range(here):
+        shop.engine.stock.adjust("a", 2, OPS, "here", NO_KEY)
+
+
 class History:
     """Things that happen to a shop, at random: what is refused is refused."""
 

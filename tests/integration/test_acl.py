@@ -348,7 +348,7 @@ def test_a_keeper_can_make_redis_anew_by_force_and_say_before_what_would_change(
     keeper.writer.drain()
     assert keeper.snapshots.take().problems == ()
     finding = keeper.recovery.compare()
-    dry_run.changes(keeper.engine, keeper.recovery, finding, force=True)
+    dry_run.changes(keeper.engine, keeper.recovery, finding)
     keeper.recovery.rebuild(finding)
     assert keeper.problems() == ()
     assert empty.refused() == []

@@ -31,6 +31,7 @@ from tests.integration.shops import (
     open_shop,
     put_back,
     saved,
+    split,
 )
 from tests.waiting import wait_until
 
@@ -278,17 +279,6 @@ def test_the_default_hold_is_as_it_was(shop: Shop, lost: str) -> None:
 # Forks
 
 
-def split(shop: Shop, there: int, here: int) -> None:
-    """Let Postgres have what one Redis did, while another one, that had been its copy, did something else."""
-    copy = saved(shop.redis)
-    for _ in range(there):
-        shop.engine.stock.adjust("a", 1, OPS, "there", NO_KEY)
-    shop.writer.drain()
-    put_back(shop.redis, copy)
-    for _ in range(here):
-        shop.engine.stock.adjust("a", 2, OPS, "here", NO_KEY)
-
-
 def last(shop: Shop) -> str:
     [(entry_id, _)] = shop.redis.xrevrange(shop.engine.store.keys.ledger, count=1)
     return str(entry_id)
@@ -456,8 +446,7 @@ def test_a_rehearsal_of_force_counts_what_would_be_carried_over_and_carries_noth
     shop.redis.hincrby(shop.engine.store.keys.sku("a"), "reserved", 3)
     before = shop.query("SELECT seq FROM ledger ORDER BY seq")
     finding = shop.recovery.compare()
-    assert dry_run.changes(shop.engine, shop.recovery, finding, force=False) == []
-    [change] = dry_run.changes(shop.engine, shop.recovery, finding, force=True)
+    [change] = dry_run.changes(shop.engine, shop.recovery, finding)
     assert change.startswith("SKU a has reserved")
     assert shop.query("SELECT seq FROM ledger ORDER BY seq") == before
 
@@ -473,7 +462,7 @@ def test_an_event_that_cannot_be_folded_and_is_not_written_yet_leaves_redis_as_i
     shop.redis.hset(store.keys.meta, "seq", seq)
     finding = shop.recovery.compare()
     with pytest.raises(LedgerBroken, match="ledger_unfoldable"):
-        dry_run.changes(shop.engine, shop.recovery, finding, force=True)
+        dry_run.changes(shop.engine, shop.recovery, finding)
     with pytest.raises(LedgerBroken, match="ledger_unfoldable"):
         shop.recovery.rebuild(finding)
     assert shop.redis.hget(store.keys.reservation(held), "state") == "reserved"

@@ -61,7 +61,7 @@ def test_the_service_can_do_all_of_its_work(service: Shop) -> None:
     assert verify.verify(engine.store, engine.database, engine.settings.retain_ms).problems == ()
     assert books.recorded(engine)
     assert engine.audit.catch_up() == ""
-    dry_run.changes(engine, service.recovery, service.recovery.compare(), force=True)
+    dry_run.changes(engine, service.recovery, service.recovery.compare())
     service.redis.flushall()
     recovered = service.recovery.recover()
     assert isinstance(recovered, Recovered)
