@@ -211,7 +211,7 @@ def test_the_shop_goes_on_with_all_that_is_left(shop: Shop, fault: Callable[[Sho
 def test_nothing_is_lost_of_a_sale_that_goes_on_meanwhile(shop: Shop) -> None:
     history = History(shop, 7).begin().go_on(120)
     old_rows(shop, history)
-    shop.stock("a", 5_000)
+    shop.stock("a", 500_000)
     over, bought = threading.Event(), list[str]()
 
     def buy() -> None:
@@ -258,7 +258,7 @@ def test_whoever_gives_up_redis_gets_what_the_rest_of_the_ledger_tells(shop: Sho
     mending = repair(shop)
     losses = mending.losses(mending.mend(mending.look()))
     mending.accept(losses, BY)
-    with pytest.raises(ConfigurationError, match="ledger_conflict.*--force gives up"):
+    with pytest.raises(ConfigurationError, match=r"ledger_conflict.*--force gives up"):
         mending.losses([])
     mending.give_up_redis()
     gone_on(shop)
