@@ -8,24 +8,18 @@ from functools import partial
 from typing import Any
 
 from flask import Flask, Response, request
-from gunicorn.http.errors import ParseException
 from werkzeug.datastructures import Headers
 
 from api import openapi, paths, problems
 from api.auth import Authenticator
 from api.caching import NO_STORE
 from api.cors import Cors
-from api.incoming import Incoming, is_spoiled, spoil
+from api.incoming import Incoming
 from api.journal import Journal, finished
 from api.outgoing import Outgoing
 from api.route import ROUTES, Answering, Parts
 from api.views import availability, batch, carts, console, health, operation, orders, payments, reservations, stock
 from engine.engine import Engine
-
-CHUNK_BYTES = 64 * 1024
-
-MOST_DISCARDED_BYTES = 8 * 1024 * 1024
-"""Of a body that nobody wanted, read and thrown away so that the client gets the answer."""
 
 Environ = dict[str, Any]
 
@@ -63,16 +57,19 @@ class Stockade(Flask):
         return outgoing(environ, start_response)
 
     def finish(self, environ: Environ, headers: dict[str, str] | Headers, status: int, code: str) -> None:
-        """Give every response the headers that all have, take what is left of the request off the wire, and note both."""
+        """Give every response the headers that all have, and note it and its request."""
         headers["X-Request-Id"] = request_id = Incoming(environ).request_id
         headers.setdefault("Cache-Control", NO_STORE)
         self.cors.add(environ, headers)
-        _discard_unread_body(environ)
         self.journal.note(finished(environ, status, code, request_id, environ["stockade.began_s"]))
 
     def waited(self, seconds: float) -> None:
-        """Note how long a request has waited for a thread."""
-        self._parts.engine.meter.waited("thread", seconds)
+        """Note how long a request has waited for its turn."""
+        self._parts.engine.meter.waited("turn", seconds)
+
+    def behind_s(self) -> float:
+        """For how long Redis owes an answer: who comes now would wait as long."""
+        return self._parts.engine.store.calls.oldest_s()
 
     def refused(self, method: str, request_id: str, began_s: float, status: int, code: str) -> None:
         """Note a request that the worker has refused before it came here."""
@@ -123,13 +120,3 @@ def _finished(app: Stockade, response: Response) -> Response:
         environ.get("stockade.code", "ok" if response.status_code < 400 else "-"),
     )
     return response
-
-
-def _discard_unread_body(environ: Environ) -> None:
-    """Read what no view has read: gunicorn would cut the connection, or lose the request that follows in it."""
-    stream, left = environ["wsgi.input"], MOST_DISCARDED_BYTES
-    try:
-        while left > 0 and not is_spoiled(stream) and (data := stream.read(CHUNK_BYTES)):
-            left -= len(data)
-    except (OSError, ParseException):
-        spoil(stream)

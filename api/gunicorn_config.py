@@ -31,11 +31,8 @@ _settings = from_environment(os.environ)
 wsgi_app = "api.wsgi:app()"
 proc_name = "stockade-api"
 
-# A thread waits for Redis most of its time, so a few keep a core busy: 8, 16 and 32 cost the same CPU a request, 4 a
-# tenth more. The others are for requests that wait longer, for Postgres or a slow client.
 worker_class = "api.worker.Worker"
 workers = _settings.workers
-threads = _settings.threads
 
 # So many that a full worker has something to refuse: 1,300 requests a second x STOCKADE_MOST_WAIT_MS, and idle ones.
 # What is beyond waits in the backlog, where nobody sees it; that is the most Linux allows as it comes.
@@ -48,9 +45,6 @@ worker_connections = min(MOST_CONNECTIONS, _most_files - OTHER_FILES)
 resource.setrlimit(resource.RLIMIT_NOFILE, (worker_connections + OTHER_FILES, _most_files))
 backlog = 4_096
 
-# Storefront back ends keep connections open; longer than their usual idle time, shorter than a load balancer's.
-keepalive = 75
-
 # A worker that does nothing for this long is replaced; the longest honest wait is three tries at Redis.
 timeout = 30
 
@@ -58,23 +52,11 @@ timeout = 30
 # must expect a close anyway. Were it more, `stockade up`, which gives the API 15 s, would kill it.
 graceful_timeout = 10
 
-# The C parser. By default gunicorn would take its other one, without a word, where this is missing.
-http_parser = "fast"
-
 # Not set, as nothing came of it: max_requests (nothing grows), preload_app (it would share connections), gc.freeze,
 # worker_tmp_dir.
 
 # Nothing listens on these; they would only be shared between services of one user.
 control_socket_disable = True
-
-# Unlimited, because gunicorn's most is 8,190 bytes, and 500 SKUs in one query are more: `api.gathering` limits the head.
-limit_request_line = 0
-
-# Or a slow client could keep a thread for as long as it likes: see PatientSocket.
-sendfile = False
-
-# Whoever connects from this machine may not say under which path the service is mounted.
-forwarder_headers = ""
 
 accesslog = None
 errorlog = "-"

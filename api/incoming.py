@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from typing import Any
 
 import orjson
-from gunicorn.http.errors import ParseException
 from werkzeug.http import parse_options_header
 
 from api.problems import Problem
@@ -16,13 +14,8 @@ from engine.ids import random_word
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
-def spoil(stream: Any) -> None:
-    """Note that nobody can tell where this request ends: the worker closes its connection (`api.worker`)."""
-    with suppress(AttributeError):
-        stream.spoiled = True
-
-
 def is_spoiled(stream: Any) -> bool:
+    """Whether nobody can tell where the request ends (`api.http1`)."""
     return getattr(stream, "spoiled", False)
 
 
@@ -87,8 +80,7 @@ class Incoming:
         stream = self.environ["wsgi.input"]
         try:
             return bytes(stream.read(bytes_wanted))
-        except (OSError, ParseException) as error:
-            spoil(stream)
+        except OSError as error:
             raise Problem("bad_request", "The body is not valid HTTP, or did not come in time.") from error
 
 

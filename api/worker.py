@@ -1,25 +1,25 @@
-"""gunicorn's threaded worker, made fit for a rush: even shares, quick refusals, and no promise broken at a reload."""
+"""gunicorn's worker on an event loop: even shares of connections, quick refusals, and no promise broken at a reload.
+
+Each request runs in a greenlet; where it waits for Redis or Postgres the loop goes on with others (`engine.switch`).
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
-import selectors
-import socket
+import signal
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import structlog
-from gunicorn import util
-from gunicorn.http.errors import ParseException
-from gunicorn.workers.gthread import TConn, ThreadWorker
+import uvloop
+from gunicorn.workers.base import Worker as GunicornWorker
 
 from api import problems
-from api.gathering import RECEIVED_BYTES, SILENCE_SECONDS, Coming, PatientSocket
+from api.http1 import Connection, Environ, Request
 from api.incoming import REQUEST_ID, is_spoiled
 from api.places import ABSENT, Places
 from engine.config import from_environment
@@ -33,222 +33,259 @@ PATIENCE_SECONDS = 0.05
 
 STAND_BACK_SECONDS = 0.001
 
-PATIENT = 4
-"""Threads for requests that can't be gathered: in chunks, very large, or with an answer that is. Their clients may be slow."""
+SLICE_SECONDS = 0.01
+"""How long requests are begun in one turn of the loop, before it looks at sockets again."""
 
-WATCHERS = 2
-"""Threads for those who watch. Nothing there waits for longer than a second."""
+MOST_ACCEPTED = 16
+"""Connections taken in one turn, so that others get their share of a burst."""
 
-REFUSERS = 2
-"""Threads that refuse. They get through many more requests than those that serve."""
+BEAT_SECONDS = 1.0
+LOOKS_AT_STOP_SECONDS = 0.02
+
+WATCHED = ("/healthz", "/readyz", "/metrics")
+"""Paths that are answered however busy a worker is, and whatever the others wait for.
+
+A balancer that takes out a node for being busy gives its load to the others, and they are next. And who watches must see it.
+"""
 
 TOO_MANY = "Too many requests are waiting. Nothing was changed; repeat after Retry-After."
 
-Ready = Callable[[TConn, socket.socket], None]
 log = structlog.get_logger()
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]
-    """What is different from gunicorn's own, each with its reason at the method.
-
-    Attributes and methods without an underscore are gunicorn's. Everything but `handle` and what it calls runs in the
-    worker's main thread.
-    """
+class Worker(GunicornWorker):  # type: ignore[misc]
+    """Attributes and methods of gunicorn's own: `alive`, `cfg`, `sockets`, `wsgi`, `notify`. Everything runs in one thread."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.place = PLACES.take()
         self._most_wait_s = from_environment(os.environ).most_wait_ms / 1000
-        self._waiting_since_s: dict[bool, deque[float]] = {False: deque(), True: deque()}
-        # They start their threads with their first tasks, so they may be made before the fork.
-        self._refusers = ThreadPoolExecutor(REFUSERS)
-        self._patient = ThreadPoolExecutor(PATIENT)
-        self._watchers = ThreadPoolExecutor(WATCHERS)
-        self._gathering: set[TConn] = set()
-        self._looked_s = 0.0
+        self._connections: set[Connection] = set()
+        self._ready: deque[tuple[Connection, Request]] = deque()
+        self._watching: deque[tuple[Connection, Request]] = deque()
+        self._works = self._listens = False
         self._left_to_others_s = 0.0
         self._least = 0
-        self._stand_back_until_s = 0.0
-        self._offered = False
-        self._note_wait: Callable[[float], None] | None = None
 
-    def load_wsgi(self) -> None:
-        super().load_wsgi()
+    # What gunicorn calls
+
+    def init_process(self) -> None:
+        self._loop = uvloop.new_event_loop()
+        asyncio.set_event_loop(self._loop)
+        # Here, because it must be the module that the app has: see `when_ready` in api/gunicorn_config.py.
+        from engine import switch
+
+        self._greenlets = switch.run_on(self._loop)
+        super().init_process()
+
+    def run(self) -> None:
+        loop = self._loop
+        loop.add_signal_handler(signal.SIGTERM, self._stop)
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            loop.add_signal_handler(number, self._stop_at_once)
+        loop.add_signal_handler(signal.SIGABRT, self._abort)
+        self._base = _base_environ(self)
         # Benchmarks have other apps here.
-        self._note_wait = getattr(self.wsgi, "waited", None)
-
-    def wait_for_and_dispatch_events(self, timeout: float) -> None:
-        PLACES.write(self.place, self.nr_conns if self.alive else ABSENT)
-        if self._stand_back_until_s:
-            timeout = min(timeout, STAND_BACK_SECONDS)
-        listened, self._offered = self._accepting, False
-        super().wait_for_and_dispatch_events(timeout)
-        self._end_the_slow()
-        if listened and not self._offered:
-            self._left_to_others_s = 0.0
-
-    def set_accept_enabled(self, enabled: bool) -> None:
-        """Called at every turn of the loop: so this is where standing back ends."""
-        if enabled and time.monotonic() < self._stand_back_until_s:
+        self._note_wait: Callable[[float], None] = getattr(self.wsgi, "waited", lambda seconds: None)
+        self._behind_s: Callable[[], float] = getattr(self.wsgi, "behind_s", lambda: 0.0)
+        PLACES.write(self.place, 0)
+        self._listen()
+        self._beat()
+        if not self.alive:
             return
-        self._stand_back_until_s = 0.0
-        super().set_accept_enabled(enabled)
+        try:
+            loop.run_forever()
+        finally:
+            PLACES.write(self.place, ABSENT)
 
-    def accept(self, listener: socket.socket) -> None:
-        """Take a connection, unless it belongs to another worker, and wait for its request without a thread.
+    # Starting and stopping
+
+    def _listen(self) -> None:
+        if self.alive and not self._listens and len(self._connections) < self.cfg.worker_connections:
+            self._listens = True
+            for listener in self.sockets:
+                self._loop.add_reader(listener.sock, self._accept, listener.sock)
+
+    def _stop_listening(self) -> None:
+        if self._listens:
+            self._listens = False
+            for listener in self.sockets:
+                self._loop.remove_reader(listener.sock)
+
+    def _beat(self) -> None:
+        """Once a second: tell gunicorn that this worker lives, end those whose time is up, follow a parent that is gone."""
+        self.notify()
+        if self.alive and self.ppid != os.getppid():
+            self._stop()
+        now_s = time.monotonic()
+        for connection in [each for each in self._connections if each.until_s < now_s]:
+            connection.time_out()
+        if self.alive:
+            self._loop.call_later(BEAT_SECONDS, self._beat)
+
+    def _stop(self) -> None:
+        """Take no more connections. Those that are kept get one more answer, which says that they are closed."""
+        if not self.alive:
+            return
+        self.alive = False
+        self._stop_listening()
+        PLACES.write(self.place, ABSENT)
+        self._stops_at_s = time.monotonic() + self.cfg.graceful_timeout
+        self._end_when_done()
+
+    def _end_when_done(self) -> None:
+        now_s = time.monotonic()
+        self.notify()
+        for connection in [each for each in self._connections if each.until_s < now_s]:
+            connection.time_out()
+        if not self._connections or now_s > self._stops_at_s:
+            self._loop.stop()
+        else:
+            self._loop.call_later(LOOKS_AT_STOP_SECONDS, self._end_when_done)
+
+    def _stop_at_once(self) -> None:
+        self.alive = False
+        self._loop.stop()
+
+    def _abort(self) -> None:
+        self.alive = False
+        self.cfg.worker_abort(self)
+        sys.exit(1)
+
+    # Connections
+
+    def _accept(self, listener: Any) -> None:
+        """Take connections, unless they belong to another worker.
 
         Whichever worker the kernel runs first would take a whole burst, and keep it for as long as connections live.
-        gunicorn gives a new connection a thread at once: a few that are slow would hold them all.
         """
-        if self._others_come_first():
-            return
-        try:
-            accepted, address = listener.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        client = PatientSocket(fileno=accepted.detach())
-        self.nr_conns += 1
-        PLACES.write(self.place, self.nr_conns)
-        connection = TConn(self.cfg, client, address, listener.getsockname())
-        connection.timeout = time.monotonic() + SILENCE_SECONDS
-        connection.coming = Coming()
-        self._watch(connection, self.pending_conns, self._gather)
+        for _ in range(MOST_ACCEPTED):
+            if self._others_come_first():
+                return
+            try:
+                accepted, _ = listener.accept()
+            except OSError:
+                self._left_to_others_s = 0.0
+                return
+            accepted.setblocking(False)
+            connection = Connection(self)
+            self._connections.add(connection)
+            PLACES.write(self.place, len(self._connections))
+            task = self._loop.create_task(self._connect(connection, accepted))
+            connection.opening = task
+            if len(self._connections) >= self.cfg.worker_connections:
+                self._stop_listening()
+                return
 
-    def _gather(self, connection: TConn, client: socket.socket) -> None:
-        """Take what has come of a request. A thread gets it when it's whole."""
+    async def _connect(self, connection: Connection, accepted: Any) -> None:
         try:
-            data = client.recv(RECEIVED_BYTES)
-        except BlockingIOError:
-            return
+            await self._loop.connect_accepted_socket(lambda: connection, accepted)
         except OSError:
-            data = b""
-        if data and not connection.coming.add(data):
-            if connection.among is not self._gathering:
-                connection.among.remove(connection)
-                connection.among = self._gathering
-                self._gathering.add(connection)
-            return
-        self._unwatch(connection)
-        if data:
-            self.enqueue_req(connection)
-        else:
-            self.nr_conns -= 1
-            connection.close()
-
-    def _end_the_slow(self) -> None:
-        """Once a second, cut off those who take too long to send a request. Others' places are worth more."""
-        now_s = time.monotonic()
-        if now_s - self._looked_s < 1:
-            return
-        self._looked_s = now_s
-        for connection in [each for each in self._gathering if each.coming.is_too_slow(now_s)]:
-            self._unwatch(connection)
-            with suppress(OSError):
-                connection.sock.send(self._bad_request("The request did not come in time."))
-            self._end(connection)
+            accepted.close()
+            self.closed(connection)
 
     def _others_come_first(self) -> bool:
         """Whether to leave the connection that waits to a worker with fewer, which is awake, too. If so, stand back."""
-        self._offered = True
         least, now_s = PLACES.least(), time.monotonic()
-        if self.nr_conns <= least:
+        if len(self._connections) <= least:
             return False
         if not self._left_to_others_s or least != self._least:
             self._left_to_others_s, self._least = now_s, least
         if now_s - self._left_to_others_s > PATIENCE_SECONDS:
             return False
-        self.set_accept_enabled(False)
-        self._stand_back_until_s = now_s + STAND_BACK_SECONDS
+        self._stop_listening()
+        self._loop.call_later(STAND_BACK_SECONDS, self._listen)
         return True
 
-    def enqueue_req(self, connection: TConn) -> None:
-        """Give a request to a thread: to one that refuses, if those that serve are too far behind.
+    def base_environ(self) -> Environ:
+        return self._base
 
-        Not while its client hasn't taken earlier answers: the thread would wait for it.
-        """
-        if not connection.sock.has_room():
-            connection.timeout = time.monotonic() + SILENCE_SECONDS
-            self._watch(connection, self.pending_conns, self._go_on, selectors.EVENT_WRITE)
-            return
-        connection.init()
-        connection.parser.unreader.unread(connection.coming.data)
-        streams, watches = connection.coming.streams, connection.coming.watches
-        connection.refused = not watches and self._behind(streams)
-        if not connection.refused and not watches:
-            self._waiting_since_s[streams].append(time.monotonic())
-        pool = self._refusers if connection.refused else self._patient if streams else self.tpool
-        future = (self._watchers if watches else pool).submit(self.handle, connection)
-        future.add_done_callback(lambda done: self.method_queue.defer(self.finish_request, connection, done))
+    def opened(self, connection: Connection) -> None:
+        return
 
-    def _go_on(self, connection: TConn, _client: socket.socket) -> None:
-        self._unwatch(connection)
-        self.enqueue_req(connection)
+    def closed(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if self.alive:
+            PLACES.write(self.place, len(self._connections))
+            self._listen()
 
-    def _behind(self, streams: bool) -> bool:
-        """Whether the request that waits longest has waited too long: then one that comes now would, too."""
+    # Requests
+
+    def enqueue(self, connection: Connection, request: Request) -> None:
+        """Have a request worked on in its turn; those who watch come first."""
+        watches = request.environ["PATH_INFO"] in WATCHED
+        (self._watching if watches else self._ready).append((connection, request))
+        if not self._works:
+            self._works = True
+            self._loop.call_soon(self._work)
+
+    def _work(self) -> None:
+        """Begin requests in the order in which they came, for a while; then the loop looks at its sockets."""
+        self._works = False
+        began_s = now_s = time.monotonic()
+        while now_s - began_s < SLICE_SECONDS:
+            if self._watching:
+                self._greenlets.start(self._answer, *self._watching.popleft())
+            elif self._ready:
+                connection, request = self._ready.popleft()
+                waited_s = max(now_s - request.arrived_s, self._behind_s())
+                if waited_s > self._most_wait_s:
+                    self._refuse(connection, request)
+                else:
+                    self._note_wait(waited_s)
+                    self._greenlets.start(self._answer, connection, request)
+            else:
+                return
+            now_s = time.monotonic()
+        self._works = True
+        self._loop.call_soon(self._work)
+
+    def _answer(self, connection: Connection, request: Request) -> None:
+        """In a greenlet of its own."""
+        begun: list[Any] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], error: Any = None) -> None:
+            begun[:] = status, headers
+
         try:
-            return time.monotonic() - self._waiting_since_s[streams][0] > self._most_wait_s
-        except IndexError:
-            return False
-
-    def handle(self, connection: TConn) -> Any:
-        if not connection.refused and not connection.coming.watches:
-            waited_s = time.monotonic() - self._waiting_since_s[connection.coming.streams].popleft()
-            if self._note_wait:
-                self._note_wait(waited_s)
-        if connection.coming.flaw:
-            util.write(connection.sock, self._bad_request(connection.coming.flaw))
-            return False
-        return super().handle(connection)
-
-    def handle_error(self, request: Any, client: socket.socket, address: Any, error: Exception) -> None:
-        """Answer what is no HTTP as any other problem. gunicorn would send a page, and log what the client wrote."""
-        if isinstance(error, ParseException):
-            answer = self._bad_request("The request is not valid HTTP.")
-        else:
+            parts = self.wsgi(request.environ, start_response)
+            body = parts[0] if isinstance(parts, list) and len(parts) == 1 else b"".join(parts)
+            if hasattr(parts, "close"):
+                parts.close()
+            request.closes = request.closes or is_spoiled(request.environ["wsgi.input"])
+            connection.answer(request, *begun, body)
+        except Exception as error:
             request_id = random_word()
             log.error("internal_error", request_id=request_id, exc_info=error)
             answer = problems.on_the_wire("internal_error", "", request_id)
-        with suppress(OSError):
-            util.write(client, answer)
+            connection.write_raw(request, answer, kept=False)
 
-    def _bad_request(self, detail: str) -> bytes:
+    def bad_request(self, detail: str) -> bytes:
         """The answer to what isn't a request yet; its connection is closed."""
         request_id = random_word()
         self._note_refused("-", request_id, time.perf_counter(), 400, "bad_request")
         return problems.on_the_wire("bad_request", detail, request_id)
 
-    def handle_request(self, request: Any, connection: TConn) -> bool:
-        if connection.refused:
-            return self._refuse(request, connection)
-        kept = bool(super().handle_request(request, connection))
-        # What stands in the connection after a body that ends nowhere is no request, whatever it looks like.
-        return kept and not is_spoiled(request.body)
-
-    def _refuse(self, request: Any, connection: TConn) -> bool:
-        """Answer before anything costs time: no WSGI, no Flask. Returns: whether the connection is kept."""
-        began_s = time.perf_counter()
-        given = next((value for name, value in request.headers if name == "X-REQUEST-ID"), "")
+    def _refuse(self, connection: Connection, request: Request) -> None:
+        """Answer before anything costs time: no WSGI, no Flask."""
+        began_s, environ = time.perf_counter(), request.environ
+        given = environ.get("HTTP_X_REQUEST_ID", "")
         request_id = given if REQUEST_ID.fullmatch(given) else random_word()
-        kept = self.alive and not request.should_close() and len(self.keepalived_conns) < self.max_keepalived
-        # The body first: a client that has its answer may send on, and what is read with the body's end is never seen again.
-        # What isn't there yet isn't waited for: a few slow clients would keep all who refuse.
-        kept = kept and not connection.coming.streams and connection.parser.finish_body()
+        kept = connection.keeps(request)
         answer = problems.on_the_wire(
             "store_unavailable",
             TOO_MANY,
             request_id,
             kept=kept,
-            has_body=request.method != "HEAD",
-            headers=self._for_browsers(request),
+            has_body=environ["REQUEST_METHOD"] != "HEAD",
+            headers=self._for_browsers(environ),
         )
-        self._note_refused(request.method, request_id, began_s, 503, "store_unavailable")
-        util.write(connection.sock, answer)
-        return kept
+        self._note_refused(environ["REQUEST_METHOD"], request_id, began_s, 503, "store_unavailable")
+        connection.write_raw(request, answer, kept=kept)
 
-    def _for_browsers(self, request: Any) -> dict[str, str]:
+    def _for_browsers(self, environ: Environ) -> dict[str, str]:
         """Headers without which a shop's page couldn't see that it was refused."""
-        origin = next((value for name, value in request.headers if name == "ORIGIN"), "")
+        origin = environ.get("HTTP_ORIGIN", "")
         # Benchmarks have other apps here.
         return self.wsgi.cors.of_origin(origin) if origin and hasattr(self.wsgi, "cors") else {}
 
@@ -257,57 +294,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         if hasattr(self.wsgi, "refused"):
             self.wsgi.refused(*what)
 
-    def finish_request(self, connection: TConn, done: Future[Any]) -> None:
-        """Keep the connection, or end it.
 
-        One whose client was told that it's kept is kept by a worker that stops, too: its next request, which may be on
-        its way, is its last. gunicorn would close it.
-        """
-        if not done.cancelled() and not done.exception() and done.result():
-            connection.coming = Coming()
-            # What has come of the next request together with this one the poller wouldn't tell.
-            if (more := connection.parser.unreader.take_buffered()) and connection.coming.add(more):
-                self.enqueue_req(connection)
-                return
-            connection.set_timeout()
-            self._watch(connection, self._gathering if more else self.keepalived_conns, self._gather)
-        else:
-            self._end(connection)
-
-    def _end(self, connection: TConn) -> None:
-        """Say that nothing more will come, and close when the client has done so.
-
-        Or a client that still sends might lose the answer (RFC 9112, 9.6). gunicorn lets the whole worker wait for it.
-        """
-        try:
-            connection.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.nr_conns -= 1
-            connection.close()
-            return
-        connection.timeout = time.monotonic() + SILENCE_SECONDS
-        self._watch(connection, self.pending_conns, self._discard)
-
-    def _discard(self, connection: TConn, client: socket.socket) -> None:
-        """Read what an ended connection still brings. It is closed when its time is over, however much there is."""
-        try:
-            if client.recv(RECEIVED_BYTES):
-                return
-        except OSError:
-            pass
-        self._unwatch(connection)
-        self.nr_conns -= 1
-        connection.close()
-
-    def _watch(
-        self, connection: TConn, among: deque[TConn] | set[TConn], ready: Ready, event: int = selectors.EVENT_READ
-    ) -> None:
-        """Call `ready` at the event. `among` is where those out of time are looked for."""
-        connection.sock.setblocking(False)
-        connection.among = among
-        (among.add if isinstance(among, set) else among.append)(connection)
-        self.poller.register(connection.sock, event, partial(ready, connection))
-
-    def _unwatch(self, connection: TConn) -> None:
-        self.poller.unregister(connection.sock)
-        connection.among.remove(connection)
+def _base_environ(worker: Worker) -> Environ:
+    address = worker.sockets[0].getsockname()
+    host, port = address[:2] if isinstance(address, tuple) else ("localhost", 0)
+    return {
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "SERVER_NAME": str(host),
+        "SERVER_PORT": str(port),
+        "SCRIPT_NAME": "",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": False,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+    }

@@ -14,6 +14,7 @@ import psycopg
 from prometheus_client import Counter
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from engine import switch
 from engine.config import Settings
 from engine.errors import ConfigurationError, StoreUnavailable
 from engine.meter import REGISTRY, Meter
@@ -119,7 +120,7 @@ class Database:
         # Nobody waits for this thread, not even at exit: a Postgres that hangs can't be timed out on its socket.
         threading.Thread(target=self._work, args=(work, answer), name="postgres", daemon=True).start()
         try:
-            return answer.result(self._timeout_s)
+            return switch.result(answer, self._timeout_s)
         except FutureTimeout as error:
             raise StoreUnavailable("Postgres doesn't answer in time") from error
 

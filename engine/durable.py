@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Protocol
 
+from engine import switch
 from engine.errors import ConfigurationError, EngineError, StoreUnavailable
 from engine.ledger import Ledger, Position
 from engine.writer import Writer
@@ -35,11 +38,8 @@ class GroupCommit:
         self._ledger = ledger
         self._timeout_s = timeout_s
         self._changed = threading.Condition()
-        self._asked = 0
-        self._done = 0
+        self._next: Future[Position] | None = None
         self._began_s = 0.0
-        self._reached = Position()
-        self._error: EngineError | None = None
         self._thread: threading.Thread | None = None
 
     def wait(self, epoch: int, seq: int) -> None:
@@ -55,23 +55,20 @@ class GroupCommit:
         self._round()
 
     def _round(self) -> Position:
-        """Wait for a write that begins after this call."""
+        """Wait for a write that begins after this call: the one under way may have read the stream already."""
         with self._changed:
             self._start()
             now_s = time.monotonic()
-            busy = self._done < self._asked
             # A write that hangs is not waited for by everybody anew.
-            give_up_s = min(now_s, self._began_s if busy and self._began_s else now_s) + self._timeout_s
-            # The write under way may have read the stream already, so it's the one after it that counts.
-            self._asked += 1
-            ours = self._asked
-            self._changed.notify_all()
-            while self._done < ours:
-                if not self._changed.wait(give_up_s - time.monotonic()) and time.monotonic() >= give_up_s:
-                    raise StoreUnavailable("Postgres doesn't answer in time")
-            if self._error:
-                raise self._error
-            return self._reached
+            give_up_s = (self._began_s or now_s) + self._timeout_s
+            if self._next is None:
+                self._next = Future()
+                self._changed.notify_all()
+            ours = self._next
+        try:
+            return switch.result(ours, max(0.0, give_up_s - now_s))
+        except FutureTimeout:
+            raise StoreUnavailable("Postgres doesn't answer in time") from None
 
     def _start(self) -> None:
         """Start the thread on first use: a worker is forked after the engine is built."""
@@ -82,20 +79,17 @@ class GroupCommit:
     def _work(self) -> None:
         while True:
             with self._changed:
-                while self._done == self._asked:
+                while self._next is None:
                     self._began_s = 0.0
                     self._changed.wait()
-                taken = self._asked
+                taken, self._next = self._next, None
                 self._began_s = time.monotonic()
-            error, reached = None, Position()
             try:
-                reached = self._writer.drain()
+                taken.set_result(self._writer.drain())
             except EngineError as refusal:
-                error = refusal
+                taken.set_exception(refusal)
             except ConfigurationError as mistake:
-                error = StoreUnavailable(str(mistake))
+                taken.set_exception(StoreUnavailable(str(mistake)))
             except Exception as defect:
-                error = StoreUnavailable(f"The ledger can't be written: {defect.__class__.__name__}")
-            with self._changed:
-                self._done, self._reached, self._error = taken, reached, error
-                self._changed.notify_all()
+                said = f"The ledger can't be written: {defect.__class__.__name__}"
+                taken.set_exception(StoreUnavailable(said))

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import structlog
 
+from engine import switch
 from engine.bounded import Bounded
 from engine.config import Settings
 from engine.errors import ConfigurationError, StoreUnavailable
@@ -196,7 +197,7 @@ class Overview:
 def _answered(answer: Future[T], give_up_s: float) -> T | None:
     """None if it doesn't come in time, or says that there is none. Anything else that goes wrong is a bug, and logged."""
     try:
-        return answer.result(max(0.0, give_up_s - time.monotonic()))
+        return switch.result(answer, max(0.0, give_up_s - time.monotonic()))
     except (TimeoutError, StoreUnavailable, ConfigurationError):
         return None
     except Exception:

@@ -56,7 +56,7 @@ class Scripts:
     def __init__(self, store: Store, settings: Settings, meter: Meter) -> None:
         self._redis = store.redis
         self._meter = meter
-        self._coalescer = store.coalescer
+        self._calls = store.calls
         self._keys = store.keys
         self._settings = settings
         self._sources = dict(sources())
@@ -434,11 +434,11 @@ class Scripts:
         failed, began_s = errors.StoreUnavailable.code, time.perf_counter()
         try:
             with self._answering():
-                replies = self._coalescer.ask(*known)
+                replies = self._calls.ask(*known)
                 for at, reply in enumerate(replies):
                     if isinstance(reply, NoScriptError):
                         # A new server, or somebody has flushed its scripts. EVAL leaves the script there.
-                        [replies[at]] = [reply] = self._coalescer.ask(("EVAL", self._sources[name], *known[at][2:]))
+                        [replies[at]] = [reply] = self._calls.ask(("EVAL", self._sources[name], *known[at][2:]))
                     if isinstance(reply, Exception):
                         raise reply
         except errors.EngineError as error:

@@ -8,8 +8,8 @@ from typing import Any
 from redis import ConnectionPool, Redis
 from redis.exceptions import AuthenticationError, RedisError
 
-from engine.coalescing import ONCE
 from engine.errors import ConfigurationError
+from engine.pipe import ONCE
 
 MOST_NAMED = 3
 

@@ -25,11 +25,12 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from engine.coalescing import Coalescer, Command
 from engine.config import Settings
 from engine.errors import Closed, ConfigurationError, Inconsistent, StoreUnavailable
 from engine.keys import LAYOUT, Keys
 from engine.ledger import Entry, entry_of
+from engine.pipe import Command
+from engine.redis_calls import RedisCalls
 from engine.server_kind import refuse_other_kinds
 from engine.sku_names import shown, stored
 from engine.values import EVERY_LINE, Event, Line, Operation, Problems, Sku, Units, number, unpacked
@@ -231,16 +232,11 @@ class Store:
         # redis-py's reply types are unions over every client option, so its replies are typed where they are read.
         self.redis: Any = redis
         self.keys = keys
-        self.coalescer = Coalescer(redis)
+        self.calls = RedisCalls(redis)
 
     def reconnect(self) -> None:
         """Reopen every connection before its next command, so that none stays with a server that was replaced."""
-        pool = self.redis.connection_pool
-        pool.update_active_connections_for_reconnect()
-        pool.disconnect_free_connections()
-        with suppress(RedisError):
-            # The shared connection is always in use; this command reopens it even if the process is idle.
-            self.coalescer.ask(("PING",))
+        self.calls.reconnect()
 
     def now_ms(self) -> int:
         """The time by which scripts decide: Redis's, but never earlier than the latest that was written."""
@@ -255,8 +251,8 @@ class Store:
         return int(clock_ms or 0) - int(seconds * 1000 + microseconds // 1000)
 
     def meta(self) -> dict[str, str]:
-        with answering():
-            fields: dict[str, str] = self.redis.hgetall(self.keys.meta)
+        fields: dict[str, str]
+        [fields] = self._ask(("HGETALL", self.keys.meta))
         return fields
 
     def glance(self) -> Glance:
@@ -392,8 +388,7 @@ class Store:
         return int(count)
 
     def sku(self, sku: str) -> Sku | None:
-        with answering():
-            fields = self.redis.hgetall(self.keys.sku(sku))
+        [fields] = self._ask(("HGETALL", self.keys.sku(sku)))
         return sku_from(sku, fields) if fields else None
 
     def skus(self, after: str, limit: int) -> list[Sku]:
@@ -408,11 +403,7 @@ class Store:
 
     def _page_of_skus(self, after: str, limit: int) -> tuple[list[str], list[dict[str, str]]]:
         names = self.sku_names(after, limit)
-        with answering():
-            pipe = self.redis.pipeline(transaction=False)
-            for name in names:
-                pipe.hgetall(self.keys.sku(name))
-            return names, pipe.execute()
+        return names, self._ask(*[("HGETALL", self.keys.sku(name)) for name in names])
 
     def skus_named(self, names: Sequence[str]) -> list[Sku]:
         """The SKUs of these names that there are, and are whole."""
@@ -477,10 +468,10 @@ class Store:
         return _scores(self._ask(command)[0])
 
     def _ask(self, *commands: Command) -> list[Any]:
-        """Replies to reads, in one round trip with whatever other threads ask at the same time."""
+        """Replies to commands that may be sent twice, in one round trip, on a loop with whatever others ask in the same turn."""
         with answering():
             try:
-                replies = self.coalescer.ask(*commands)
+                replies = self.calls.ask(*commands)
             except UnicodeDecodeError as error:
                 raise Inconsistent("Redis has bytes where only text was written") from error
             for reply in replies:
@@ -490,37 +481,30 @@ class Store:
 
     def time_ms(self) -> int:
         """The clock of Redis as it stands, by which keys end; without `clock_ms`, which only stock has."""
-        with answering():
-            return _now_ms(self.redis.time(), None)
+        [time] = self._ask(("TIME",))
+        return _now_ms(time, None)
 
     def cart(self, cart_id: str) -> tuple[dict[str, str], int]:
         """A cart's hash, empty if there is none, and `time_ms` then."""
-        with answering():
-            pipe = self.redis.pipeline(transaction=False)
-            pipe.hgetall(self.keys.cart(cart_id))
-            pipe.time()
-            fields, time = pipe.execute()
+        fields, time = self._ask(("HGETALL", self.keys.cart(cart_id)), ("TIME",))
         return fields, _now_ms(time, None)
 
     def touch_cart(self, cart_id: str, ttl_ms: int) -> None:
         """Let the cart live `ttl_ms` from now on. Never shortens its time: another call may have made it a user's."""
-        with answering():
-            self.redis.pexpire(self.keys.cart(cart_id), ttl_ms, gt=True)
+        self._ask(("PEXPIRE", self.keys.cart(cart_id), ttl_ms, "GT"))
 
     def touch_guest_cart(self, cart_id: str, ttl_ms: int, now_ms: int) -> None:
         """As `touch_cart`; the cart is counted as long as it lives, if it is counted."""
         guest_carts = self.keys.guest_carts
-        with answering():
-            pipe = self.redis.pipeline(transaction=False)
-            pipe.pexpire(self.keys.cart(cart_id), ttl_ms, gt=True)
-            pipe.zadd(guest_carts, {cart_id: now_ms + ttl_ms}, xx=True, gt=True)
-            pipe.pexpire(guest_carts, ttl_ms, gt=True)
-            pipe.execute()
+        self._ask(
+            ("PEXPIRE", self.keys.cart(cart_id), ttl_ms, "GT"),
+            ("ZADD", guest_carts, "XX", "GT", now_ms + ttl_ms, cart_id),
+            ("PEXPIRE", guest_carts, ttl_ms, "GT"),
+        )
 
     def discount_guest_cart(self, cart_id: str) -> None:
         """Count the cart no more among the guests'."""
-        with answering():
-            self.redis.zrem(self.keys.guest_carts, cart_id)
+        self._ask(("ZREM", self.keys.guest_carts, cart_id))
 
     def remember_cart(self, operation: Operation, cart_id: str, keep_ms: int) -> str | None:
         """Keep which cart an operation has made.
@@ -528,27 +512,24 @@ class Store:
         Returns: the id of the first cart of this operation, or None if it is known with another fingerprint.
         """
         key, text = self.keys.operation(operation.id), f'{operation.fingerprint} ["{cart_id}"]'
-        with answering():
-            known = self.redis.set(key, text, px=keep_ms, nx=True, get=True) or text
+        known: str = self._ask(("SET", key, text, "PX", keep_ms, "NX", "GET"))[0] or text
         fingerprint, _, answer = known.partition(" ")
         return answer.strip('[]"') if fingerprint == operation.fingerprint else None
 
     def latest_checkout(self, cart_id: str) -> str:
         """The id of the latest reservation made from the cart, '' if there is none."""
-        with answering():
-            return str(self.redis.get(self.keys.checkout(cart_id)) or "")
+        [name] = self._ask(("GET", self.keys.checkout(cart_id)))
+        return str(name or "")
 
     def allowed(self, user: str, skus: Sequence[str]) -> dict[str, int]:
         """How many units of each SKU the user may still reserve; SKUs without a limit are left out.
 
         Below 0 where the limit was lowered under what the user holds and bought.
         """
-        with answering():
-            pipe = self.redis.pipeline(transaction=False)
-            for sku in skus:
-                pipe.hget(self.keys.sku(sku), "limit_per_customer")
-                pipe.hget(self.keys.buyers(sku), user)
-            replies = pipe.execute()
+        commands: list[Command] = []
+        for sku in skus:
+            commands += ("HGET", self.keys.sku(sku), "limit_per_customer"), ("HGET", self.keys.buyers(sku), user)
+        replies = self._ask(*commands)
         pairs = zip(skus, replies[::2], replies[1::2], strict=True)
         return {sku: int(limit) - int(counted or 0) for sku, limit, counted in pairs if limit}
 
@@ -560,9 +541,7 @@ class Store:
     def remember(self, operation: Operation, keep_ms: int, answer: str = "[]") -> bool:
         """Keep an operation's fingerprint and answer. Returns: False if its id is known with others."""
         key, text = self.keys.operation(operation.id), f"{operation.fingerprint} {answer}"
-        with answering():
-            known = self.redis.set(key, text, px=keep_ms, nx=True, get=True)
-        return known in (None, text)
+        return self._ask(("SET", key, text, "PX", keep_ms, "NX", "GET"))[0] in (None, text)
 
     def has_stock(self) -> bool:
         with answering():

@@ -97,21 +97,6 @@ def test_slow_clients_hold_up_nobody_but_themselves(narrow: Service, what: str) 
     assert slowest_s < 2
 
 
-def test_slow_clients_that_need_a_thread_are_refused_once_too_many_wait(narrow: Service) -> None:
-    with slow_clients(narrow, *SLOWLY["chunks"]):
-
-        def refused() -> bool:
-            with socket.create_connection((narrow.host, narrow.port), timeout=10) as late:
-                late.sendall(SLOWLY["chunks"][0])
-                late.settimeout(0.5)
-                try:
-                    return late.recv(4_096).startswith(b"HTTP/1.1 503 ")
-                except TimeoutError:
-                    return False
-
-        assert wait_until(refused)
-
-
 def _answer(service: Service, data: bytes) -> bytes:
     with socket.create_connection((service.host, service.port), timeout=20) as connection:
         connection.sendall(data)
