@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
-from engine.checks import Check, fine, to_do
+from engine.checks import Check, fine, size, to_do
 from engine.processes import Process
+from engine.unfailing import FULL_BYTES
 
 
 def checks(found: Sequence[Process], noted_redis: str) -> Iterator[Check]:
@@ -23,3 +24,17 @@ def checks(found: Sequence[Process], noted_redis: str) -> Iterator[Check]:
         yield to_do("processes", f"{named}; stopped: {which}: kill -CONT it, or kill -9 it to have another one started")
     else:
         yield fine("processes", named or "none of this Stockade's that this user may see")
+    yield from _log(found)
+
+
+def _log(found: Sequence[Process]) -> Iterator[Check]:
+    """Of all that log into a file, the one with the least room."""
+    room = [(process.log_free, process) for process in found if process.log_free is not None]
+    if not room:
+        return
+    free, process = min(room, key=lambda each: each[0])
+    said = f"{size(free)} free where {process.part} {process.pid} logs"
+    if free < FULL_BYTES:
+        yield to_do("log", f"{said}, so that lines are lost: make room, nothing has to be restarted")
+    else:
+        yield fine("log", said)

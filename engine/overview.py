@@ -232,19 +232,17 @@ def record(glance: Glance) -> str:
     return f"damaged: {found.first[0] if found.first else 'see the log of the keeper'}{more}"
 
 
-def document(overview: Overview) -> dict[str, Any]:
-    """Everything that the console shows, read now.
+def document(overview: Overview, now: Now) -> dict[str, Any]:
+    """Everything that the console shows beside what `engine.readiness` says, read now.
 
     Raises:
         StoreUnavailable: Redis doesn't answer.
     """
-    now = overview.now()
     events = overview.events()
     return {
         "as_of_ms": now.glance.now_ms,
         "gate": now.gate,
         "keeper": now.glance.keeper or None,
-        "postgres": "ok" if now.record else "unavailable",
         "record": record(now.glance),
         "selling": now.selling,
         "default_hold_seconds": now.default_hold_seconds,
