@@ -17,6 +17,7 @@ from tests.chaos.arena import Arena, one_of, send
 from tests.chaos.disks import Disk, can_be_full
 from tests.chaos.hurts import counter_changed, ledger_position_lost, ledger_rows_deleted, ledger_table_gone
 from tests.chaos.link import Link, Mode
+from tests.chaos.makeup import OWN
 from tests.chaos.stores import FAKETIME
 from tests.waiting import wait_until
 
@@ -187,7 +188,9 @@ def scripts_and_clients_gone(arena: Arena, pick: random.Random) -> None:
         with suppress(RedisError):
             redis = arena.redis.master.client
             redis.script_flush()
-            redis.client_kill_filter(_type="normal", skipme=True)
+            for client in redis.client_list(_type="normal"):
+                if client["name"] != OWN:
+                    redis.client_kill_filter(_id=client["id"])
         time.sleep(EACH_SECONDS)
 
 

@@ -13,6 +13,9 @@ from tests.integration.guarded import ACL, API, KEEPER, PASSWORD
 ADMIN, SERVICE = "admin", "stockade-up"
 """Those that the file doesn't have: who strikes and judges, and `up`, whose API and keeper share one address of Redis."""
 
+OWN = "chaos"
+"""The name of connections by which faults strike."""
+
 
 @dataclass(frozen=True)
 class Makeup:
@@ -30,7 +33,8 @@ class Makeup:
         return f"unix://{user}:{PASSWORD}@{socket}" if self.guarded else f"unix://{socket}"
 
     def client(self, socket: Path) -> Redis:
-        return Redis.from_url(self.url(socket, ADMIN), decode_responses=True, socket_timeout=10)
+        """One of the kit's own; no fault ends those."""
+        return Redis.from_url(self.url(socket, ADMIN), decode_responses=True, socket_timeout=10, client_name=OWN)
 
     def options(self, directory: Path) -> list[str]:
         """Of the server in this directory; a replica logs in at its master as the administrator."""

@@ -162,7 +162,7 @@ ADVICE = [
     Row(
         replace(REDIS, left_out=("HSET", "SET", "XADD", "ZADD")),
         "redis AOF replay",
-        "a restart forgets what is in the AOF: the user default may not HSET, SET, XADD…; load docs/deploy/redis.acl",
+        "a restart forgets what is in the AOF: the user default may not HSET, SET, XADD…: load docs/deploy/redis.acl",
     ),
     Row(replace(REDIS, left_out=MayNotAsk.NO_RIGHT), "redis AOF replay", "a restart may forget the AOF unseen: load"),
     Row(replace(REDIS, left_out=MayNotAsk.NO_ANSWER), "redis AOF replay", "this server doesn't say", ASK),
