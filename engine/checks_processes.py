@@ -9,6 +9,9 @@ from engine.checks import Check, fine, size, to_do
 from engine.processes import Process
 from engine.unfailing import FULL_BYTES
 
+STARTED = ("api", "api worker", "keeper")
+"""What `up` runs wherever Redis and Postgres are."""
+
 
 def checks(found: Sequence[Process], noted_redis: str) -> Iterator[Check]:
     """`noted_redis`: which process Redis was on its own machine, as it has said last; '' if it is embedded, or nobody knows."""
@@ -19,9 +22,15 @@ def checks(found: Sequence[Process], noted_redis: str) -> Iterator[Check]:
         for part, processes in groupby(found, key=lambda process: process.part)
     )
     stopped = [process for process in found if process.stopped]
+    parts = {process.part for process in found}
+    missing = [part for part in STARTED if part not in parts] if "up" in parts else []
     if stopped:
         which = ", ".join(f"{process.part} {process.pid}" for process in stopped)
         yield to_do("processes", f"{named}; stopped: {which}: kill -CONT it, or kill -9 it to have another one started")
+    elif missing:
+        yield to_do(
+            "processes", f"{named}; no {', no '.join(missing)}: up starts it again, or says in its log why it can't"
+        )
     else:
         yield fine("processes", named or "none of this Stockade's that this user may see")
     yield from _log(found)
