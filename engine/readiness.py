@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from engine import disk
 from engine.config import Settings
 from engine.database import DISK_FULL
-from engine.overview import Now, record
 from engine.store import Glance
 from engine.unfailing import log_state
+
+if TYPE_CHECKING:
+    from engine.overview import Now
 
 SOLD_WITH = {"redis": "ok", "gate": "open", "postgres": "ok", "keeper": "alive", "record": "ok"}
 """The parts without which a reservation, its payment or its record isn't safe, as they should be."""
@@ -21,6 +25,9 @@ CLOCK_OFF_MS = 2_000
 CLOCK_AHEAD_MS = 1_000
 SNAPSHOT_OLD_MS = 1_800_000
 """As in docs/deploy/alerts.yml."""
+
+UNCHECKED_MS = 15_000
+"""A record that nobody has checked for so long is not known to be whole."""
 
 
 def readiness(now: Now | None, postgres: str, settings: Settings) -> dict[str, str]:
@@ -44,6 +51,19 @@ def readiness(now: Now | None, postgres: str, settings: Settings) -> dict[str, s
         if not glance.writes or (full and full.redis):
             found["redis"] = "disk full"
     return found
+
+
+def record(glance: Glance) -> str:
+    """`ok`, or what the record check found last, or that it finds nothing any more."""
+    found = glance.problems
+    if found is None:
+        return "unchecked"
+    if (silent_ms := glance.now_ms - found.as_of_ms) > UNCHECKED_MS:
+        return f"unchecked for {silent_ms // 1000} s"
+    if not found.count:
+        return "ok"
+    more = f" ({found.count - 1} more)" if found.count > 1 else ""
+    return f"damaged: {found.first[0] if found.first else 'see the log of the keeper'}{more}"
 
 
 def _clock(glance: Glance) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.programs import has, needs
 from tests.waiting import wait_until
 
 APART = "STOCKADE_CHAOS_APART"
@@ -18,12 +19,12 @@ ROOM = "4g"
 
 def go_apart() -> None:
     """Begin this program again where it may mount, if this machine lets us; else the disks can't be filled."""
-    if APART in os.environ:
+    if APART in os.environ or not has("unshare"):
         return
-    unshare = shutil.which("unshare") or ""
+    unshare = needs("unshare")
     words = [unshare, "--mount", *(() if os.geteuid() == 0 else ("--map-root-user",))]
     probe = [*words, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-    if unshare and subprocess.run(probe, capture_output=True, check=False).returncode == 0:
+    if subprocess.run(probe, capture_output=True, check=False).returncode == 0:
         os.environ[APART] = "1"
         os.execv(unshare, [*words, sys.executable, *sys.orig_argv[1:]])
 

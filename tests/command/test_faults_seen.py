@@ -71,9 +71,9 @@ def test_a_fault_is_seen_in_every_place(watched_of: Callable[[type[Watched]], Wa
         assert [name for name in watched.doctor() if name.startswith(seen.doctor)]
         if not fault.said_later:
             wait_until(lambda: seen.log in watched.log[begins:], SOON_SECONDS)
+    wait_until(watched.is_ready, SOON_SECONDS)
     # Some are said by who was away meanwhile, or once somebody takes the log again.
     wait_until(lambda: seen.log in watched.log[begins:], SOON_SECONDS)
-    wait_until(watched.is_ready, SOON_SECONDS)
 
 
 def test_the_page_has_every_fault_and_no_empty_cell() -> None:

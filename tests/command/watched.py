@@ -174,7 +174,7 @@ class Outside(Watched):
         self.server = Server(directory / "redis", made_of)
         self.url = made_of.url(self.server.socket, SERVICE)
         try:
-            more = {"STOCKADE_REDIS_URL": self.url, "STOCKADE_SNAPSHOT_SECONDS": "1"}
+            more = {"STOCKADE_REDIS_URL": self.url, "STOCKADE_SNAPSHOT_SECONDS": "10"}
             service = Service(seed.plant(directory / "data", factory), more)
         except BaseException:
             self.server.kill()

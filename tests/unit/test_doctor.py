@@ -18,8 +18,9 @@ from engine.checks import Check, Verdict, size
 from engine.checks_machine import MachineSeen
 from engine.checks_postgres import PostgresSeen
 from engine.checks_record import RecordSeen, ServiceSeen
-from engine.checks_redis import MayNotAsk, RedisSeen
+from engine.checks_redis import RedisSeen
 from engine.database import SCHEMA
+from engine.replay import MayNotAsk
 from tests.conftest import settings
 
 ROOT = Path(__file__).parents[2]
