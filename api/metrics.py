@@ -22,6 +22,7 @@ from engine.engine import Engine
 from engine.meter import REGISTRY
 from engine.overview import Now
 from engine.totals import MOST_RESERVED
+from engine.unfailing import log_state
 
 log = structlog.get_logger()
 
@@ -75,6 +76,7 @@ class State(Collector):
             int(seen.postgres == "ok"),
         )
         yield from _of_disk(disk.look(self._overview.settings))
+        yield _gauge("stockade_log_taken", "Whether what this host's API logs is written.", int(log_state() == "ok"))
         if seen.now is None:
             return
         yield from _of_redis(seen.now)
@@ -112,6 +114,8 @@ def _of_redis(now: Now) -> Iterable[Metric]:
     if glance.problems:
         yield _gauge("stockade_record_problems", "What the record check found wrong.", glance.problems.count)
         age_s = max(0, glance.now_ms - glance.problems.as_of_ms) / 1000
+        loads = int(not glance.problems.aof)
+        yield _gauge("stockade_redis_aof_loads", "Whether a restart of Redis would load its whole AOF.", loads)
     yield _gauge("stockade_record_check_age_seconds", "How long ago the record was checked; +Inf: never.", age_s)
     yield _gauge("stockade_redis_writes", "Whether Redis could do its last write to the AOF.", int(glance.writes))
     off_s, ahead_s = glance.clock_off_ms / 1000, glance.clock_ahead_ms / 1000

@@ -86,7 +86,7 @@ class RatesSchema(Answered):
 
 
 class OverviewSchema(Answered):
-    """`gate` is `open`, or `closed: ` and why; `keeper` is the one that leads.
+    """`gate` is `open`, or `closed: ` and why; `keeper` is the one that leads; `checks` are those of `/readyz`.
 
     `skus`: at most 20, those with the most reserved units first, then those of the latest events with nothing reserved.
     """
@@ -96,6 +96,7 @@ class OverviewSchema(Answered):
     keeper = Text(required=True, allow_none=True)
     postgres = Text(required=True)
     record = Text(required=True)
+    checks = fields.Dict(keys=Text(), values=Text(), required=True)
     selling = fields.Nested(SellingSchema, required=True)
     default_hold_seconds = Whole(required=True)
     redis = fields.Nested(MemorySchema, required=True)

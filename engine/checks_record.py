@@ -9,7 +9,8 @@ from engine import ledger
 from engine.checks import Check, fine, to_do
 from engine.database import Connection, answering
 from engine.engine import Engine
-from engine.overview import gate, record
+from engine.overview import gate
+from engine.readiness import record
 
 MOST_LAG_S = 5.0
 PAGE = 10_000

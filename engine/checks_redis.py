@@ -6,7 +6,6 @@ import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from engine.checks import Check, fine, not_asked, size, to_do
 from engine.config import Settings
-from engine.keys import Keys
 from engine.redis_cli.address import Address
+from engine.replay import MayNotAsk, forgets, left_out
 from engine.store import Store, answering
 
 LEAST_REDIS, LEAST_VALKEY = 7, 8
@@ -33,31 +32,6 @@ DANGEROUS = (("FLUSHALL",), ("CONFIG", "SET", "dir", "x"), ("SHUTDOWN",), ("KEYS
 """What nobody who sells has to be able to do."""
 
 ACL_FILE = "docs/deploy/redis.acl"
-
-REPLAYED = (
-    ("DEL",),
-    ("HDEL", "1"),
-    ("HINCRBY", "1", "1"),
-    ("HSET", "1", "1"),
-    ("HSETNX", "1", "1"),
-    ("PERSIST",),
-    ("PEXPIREAT", "1"),
-    ("SET", "1"),
-    ("UNLINK",),
-    ("XADD", "*", "1", "1"),
-    ("XTRIM", "MAXLEN", "1"),
-    ("ZADD", "1", "1"),
-    ("ZREM", "1"),
-)
-"""Commands in the AOF's transactions, and what follows the key. Redis 7 runs those as the user `default` when it
-loads it, and leaves out what that user may not do: https://github.com/redis/redis/issues/14541."""
-
-
-class MayNotAsk(Enum):
-    """Why it isn't known what `default` may do."""
-
-    NO_RIGHT = "this user may not ACL DRYRUN"
-    NO_ANSWER = "this server doesn't say what the user default may do"
 
 
 @dataclass(frozen=True)
@@ -110,7 +84,7 @@ def look(store: Store, settings: Settings, *, embedded: bool) -> RedisSeen:
             user=user,
             may=_may(redis, user),
             slow_ms=_slow(redis, store.keys.prefix),
-            left_out=_left_out(redis, store.keys),
+            left_out=left_out(redis, store.keys),
         )
 
 
@@ -186,14 +160,10 @@ def _append_only_file(seen: RedisSeen) -> Iterator[Check]:
 
 
 def _replay(seen: RedisSeen) -> Check:
-    load = f"load {ACL_FILE} of this version"
     if seen.left_out is MayNotAsk.NO_ANSWER:
         return not_asked("redis AOF replay", seen.left_out.value)
-    if seen.left_out is MayNotAsk.NO_RIGHT:
-        return to_do("redis AOF replay", f"{seen.left_out.value}, so a restart may forget the AOF unseen: {load}")
-    if seen.left_out:
-        forgets = f"a restart forgets what is in the AOF: the user default may not {', '.join(seen.left_out[:3])}"
-        return to_do("redis AOF replay", f"{forgets}{'…' if len(seen.left_out) > 3 else ''}; {load}")
+    if why := forgets(seen.left_out):
+        return to_do("redis AOF replay", f"{why}: load {ACL_FILE} of this version")
     return fine("redis AOF replay", "the user default, as whom it is loaded, may do all that is in it")
 
 
@@ -262,7 +232,7 @@ def _settings(redis: Any) -> dict[str, str] | None:
 
 def _ahead(store: Store) -> int:
     try:
-        return store.clock_ahead_ms()
+        return store.clock_off_ms()[1]
     except ValueError:
         # Somebody has written it by hand; the gate is shut then, and says so.
         return 0
@@ -287,25 +257,6 @@ def _may(redis: Any, user: str) -> tuple[str, ...] | None:
         except ResponseError:
             return None
     return tuple(found)
-
-
-def _left_out(redis: Any, keys: Keys) -> tuple[str, ...] | MayNotAsk:
-    """Which of `REPLAYED` the user `default` may not do on some key of ours."""
-    asked = [
-        (command, key, *words) for key in (keys.meta, keys.cart("1"), keys.guest_carts) for command, *words in REPLAYED
-    ]
-    pipe = redis.pipeline(transaction=False)
-    for words in asked:
-        pipe.execute_command("ACL", "DRYRUN", "default", *words)
-    answers = pipe.execute(raise_on_error=False)
-    for answer in answers:
-        if isinstance(answer, NoPermissionError):
-            return MayNotAsk.NO_RIGHT
-        if isinstance(answer, ResponseError):
-            return MayNotAsk.NO_ANSWER
-        if isinstance(answer, Exception):
-            raise answer
-    return tuple(dict.fromkeys(words[0] for words, answer in zip(asked, answers, strict=True) if str(answer) != "OK"))
 
 
 def _slow(redis: Any, prefix: str) -> tuple[int, ...] | None:

@@ -52,6 +52,7 @@ class Clerk:
         self._snapshot_s: float | None = None
         self._said = ("", 0.0)
         self._noted = False
+        self._broken = ""
         self.trouble = ""
         """Why the record can't be looked after now; '' if it can."""
 
@@ -87,6 +88,10 @@ class Clerk:
             try:
                 reached = self._recovery.writer.drain()
             except LedgerBroken as broken:
+                # A restore by hand may just have been at it: what is broken is so the second time, too.
+                if self._broken != str(broken):
+                    self._broken = str(broken)
+                    return 0.0
                 log.warning("ledger_broken", name=broken.name, error=str(broken))
                 return self._recover()
             finally:
@@ -95,7 +100,7 @@ class Clerk:
             self._scripts.trim(reached, OVERLAP, self._engine.settings.most_unwritten_events)
             self._recovery.projection.advance(self._stop.is_set)
             self._written_seq = reached.seq
-        self.trouble = ""
+        self.trouble = self._broken = ""
         self._snapshot_if_due()
         return 0.0
 

@@ -76,6 +76,10 @@ class DiskFull:
         self._told_s = time.monotonic()
         WRITES_REFUSED.inc()
 
+    def forget(self) -> None:
+        """Something was written."""
+        self._told_s = None
+
     @property
     def lately(self) -> bool:
         return self._told_s is not None and time.monotonic() - self._told_s < self.REMEMBERED_SECONDS

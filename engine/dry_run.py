@@ -39,7 +39,7 @@ def found(engine: Engine, recovery: Recovery) -> Finding:
         except LedgerBroken as broken:
             with engine.database.connect() as connection, answering():
                 if ledger.position(connection, engine.store.keys.partition) == finding.ledger:
-                    return replace(finding, need=Need.DECISION, why=str(broken))
+                    return replace(finding, need=Need.DECISION, why=str(broken), broken=broken.name)
             # The events were written meanwhile, and the stream may have been trimmed.
 
 

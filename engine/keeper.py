@@ -24,6 +24,7 @@ from engine.clerk import Clerk
 from engine.engine import Engine
 from engine.errors import Closed, EngineError, StoreUnavailable
 from engine.ids import random_id
+from engine.readiness import CLOCK_AHEAD_MS, CLOCK_OFF_MS
 from engine.record_check import RecordCheck
 from engine.store import check
 from engine.totals import Totals
@@ -35,7 +36,6 @@ LEASE_SECONDS = 3.0
 
 SUBSCRIPTION_WAIT_SECONDS = 0.2
 LONGEST_STOP_SECONDS = 2.0
-TOLERATED_CLOCK_MS = 1_000
 WAIT_SECONDS = 1.0
 PAUSE_AFTER_FAILURE_SECONDS = 0.25
 
@@ -142,11 +142,15 @@ class Keeper:
 
     def _check_clock(self) -> None:
         try:
-            ahead_ms = self._engine.watch.clock_ahead_ms()
+            off_ms, ahead_ms = self._engine.watch.clock_off_ms()
         except ValueError:
             log.error("clock_unreadable", effect="no script runs; the gate is shut until a person looks")
             return
-        if ahead_ms > TOLERATED_CLOCK_MS:
+        if abs(off_ms) > CLOCK_OFF_MS:
+            log.error(
+                "clock_off", off_ms=off_ms, effect="holds end early or late, if it is Redis's clock that is wrong"
+            )
+        if ahead_ms > CLOCK_AHEAD_MS:
             log.error("clock_stands_still", ahead_ms=ahead_ms, effect="no hold ends until Redis's clock has caught up")
 
     def _listen(self) -> None:

@@ -25,7 +25,8 @@ All keys of a partition share one hash tag, so that a basket is one atomic scrip
 | `stk:{p0}:totals`            | hash   | as_of_ms, on_hand, available, reserved, allocated of all SKUs together,   |
 |                              |        | most_reserved (stored forms); each second by the keeper; for looking at   |
 | `stk:{p0}:record`            | hash   | as_of_ms, count and first (JSON list of texts) of what the keeper's       |
-|                              |        | record check found, and its notes for the next keeper; for looking at                        |
+|                              |        | record check found, aof (why it can't be loaded), and its notes for the   |
+|                              |        | next keeper; for looking at                                               |
 | `stk:cart:{<id>}`            | hash   | created_ms, user (once bound), sku:<sku> -> units, bought:<reservation>;  |
 |                              |        | 7 days, a guest's 1 day. Or only deleted, while the id is valid.          |
 |                              |        | Outside the partitions, because a cart never touches stock                |

@@ -17,6 +17,7 @@ from engine.config import Settings
 from engine.errors import ConfigurationError, StoreUnavailable
 from engine.ledger import Entry, Ledger, Reached, event_of
 from engine.meter import RATES
+from engine.readiness import readiness
 from engine.store import COUNTERS, Glance, Store
 from engine.values import Event, Selling, Sku, Units, number
 
@@ -27,9 +28,6 @@ T = TypeVar("T")
 LATEST_EVENTS = 20
 SHOWN_SKUS = 20
 RATE_SECONDS = 60
-
-UNCHECKED_MS = 15_000
-"""A record that nobody has checked for so long is not known to be whole."""
 
 POSTGRES_AWAY_SECONDS = 5.0
 """Pause after a query that Postgres did not answer; without it, every poll of the console would wait for the time-out."""
@@ -220,19 +218,6 @@ def gate(meta: Mapping[str, str], run_id: str) -> str:
     return "open" if meta.get("run_id") == run_id else "closed: not compared with the ledger yet"
 
 
-def record(glance: Glance) -> str:
-    """`ok`, or what the record check found last, or that it finds nothing any more."""
-    found = glance.problems
-    if found is None:
-        return "unchecked"
-    if (silent_ms := glance.now_ms - found.as_of_ms) > UNCHECKED_MS:
-        return f"unchecked for {silent_ms // 1000} s"
-    if not found.count:
-        return "ok"
-    more = f" ({found.count - 1} more)" if found.count > 1 else ""
-    return f"damaged: {found.first[0] if found.first else 'see the log of the keeper'}{more}"
-
-
 def document(overview: Overview) -> dict[str, Any]:
     """Everything that the console shows, read now.
 
@@ -240,13 +225,15 @@ def document(overview: Overview) -> dict[str, Any]:
         StoreUnavailable: Redis doesn't answer.
     """
     now = overview.now()
+    checks = readiness(now, "ok" if now.record else "unavailable", overview.settings)
     events = overview.events()
     return {
         "as_of_ms": now.glance.now_ms,
         "gate": now.gate,
         "keeper": now.glance.keeper or None,
-        "postgres": "ok" if now.record else "unavailable",
-        "record": record(now.glance),
+        "postgres": checks["postgres"],
+        "record": checks["record"],
+        "checks": checks,
         "selling": now.selling,
         "default_hold_seconds": now.default_hold_seconds,
         "redis": {

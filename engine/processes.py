@@ -10,17 +10,19 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 from engine.data_dir import DataDir
+from engine.unfailing import free
 
 PARTS = ("up", "api", "api worker", "keeper", "redis", "postgres")
 
 
 @dataclass(frozen=True)
 class Process:
-    """`part` is one of `PARTS`. `stopped`: somebody has sent it SIGSTOP."""
+    """`part` is one of `PARTS`. `stopped`: somebody has sent it SIGSTOP. `log_free`: bytes that are free where it logs into a file."""
 
     pid: int
     part: str
     stopped: bool
+    log_free: int | None = None
 
 
 def find(data_dir: Path, redis_url: str) -> list[Process]:
@@ -42,7 +44,12 @@ def find(data_dir: Path, redis_url: str) -> list[Process]:
     masters = {process.pid for process, part in found if part == "api"}
     postmasters = {process.pid for process, part in found if part == "postgres"}
     shown = [
-        Process(process.pid, "api worker" if process.parent in masters else part, process.state == "T")
+        Process(
+            process.pid,
+            "api worker" if process.parent in masters else part,
+            process.state == "T",
+            free(f"{process.path}/fd/2"),
+        )
         for process, part in found
         # Postgres has a process for each connection. They end with it.
         if not (part == "postgres" and process.parent in postmasters)

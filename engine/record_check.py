@@ -20,6 +20,7 @@ from engine.database import Connection, Database, answering
 from engine.drift import Drift
 from engine.errors import EngineError
 from engine.ledger import Position
+from engine.replay import ReplayCheck
 from engine.store import Store
 from engine.values import Problems
 
@@ -49,6 +50,7 @@ class RecordCheck:
         self._store = store
         self._trouble = trouble
         self._drift = Drift(store)
+        self._replay = ReplayCheck(store)
         self._connection: Connection | None = None
         self._damage: list[Damage] = []
         self._walked = Position()
@@ -102,7 +104,8 @@ class RecordCheck:
             self._damage = [each for each in self._damage if not self._mended(connection, each)]
         problems = [*(each.why for each in self._damage), *behind, *drift]
         notes = damage.noted(self._walked, self._damage[:MOST_NOTED])
-        self._store.publish_problems(Problems(now_ms, len(problems), tuple(problems[:MOST_SHOWN]), notes))
+        shown, aof = tuple(problems[:MOST_SHOWN]), self._replay.look()
+        self._store.publish_problems(Problems(now_ms, len(problems), shown, notes, aof))
         self._say("record_damaged", tuple(problems[:MOST_SHOWN]))
         return problems
 

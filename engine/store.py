@@ -243,12 +243,12 @@ class Store:
         time, clock_ms = self._ask(("TIME",), ("HGET", self.keys.meta, "clock_ms"))
         return _now_ms(time, clock_ms)
 
-    def clock_ahead_ms(self) -> int:
-        """How far the latest time written lies ahead of Redis's clock: more than 0 after that was set back."""
-        with answering():
-            seconds, microseconds = self.redis.time()
-            clock_ms = self.redis.hget(self.keys.meta, "clock_ms")
-        return int(clock_ms or 0) - int(seconds * 1000 + microseconds // 1000)
+    def clock_off_ms(self) -> tuple[int, int]:
+        """How far Redis's clock is ahead of this process's, and the latest time written ahead of Redis's: more than 0 after that was set back."""
+        asked_ms = wall_clock.time_ns() // 1_000_000
+        time, clock_ms = self._ask(("TIME",), ("HGET", self.keys.meta, "clock_ms"))
+        off_ms = _off(_time_ms(time), asked_ms, wall_clock.time_ns() // 1_000_000)
+        return off_ms, int(clock_ms or 0) - _time_ms(time)
 
     def meta(self) -> dict[str, str]:
         fields: dict[str, str]
@@ -265,7 +265,7 @@ class Store:
             ("ZCARD", self.keys.skus),
             ("GET", self.keys.keeper),
             ("HGETALL", self.keys.totals),
-            ("HMGET", self.keys.record, "as_of_ms", "count", "first"),
+            ("HMGET", self.keys.record, "as_of_ms", "count", "first", "aof"),
             ("INFO", "server", "replication", "memory", "persistence"),
         )
         off_ms = _off(_time_ms(time), asked_ms, wall_clock.time_ns() // 1_000_000)
@@ -325,7 +325,7 @@ class Store:
         """Write what the record check found, which every process reads with its `glance`."""
         first = orjson.dumps(found.first).decode()
         numbers = ("as_of_ms", found.as_of_ms, "count", found.count)
-        self._ask(("HSET", self.keys.record, *numbers, "first", first, "notes", found.notes))
+        self._ask(("HSET", self.keys.record, *numbers, "first", first, "aof", found.aof, "notes", found.notes))
 
     def notes(self) -> str:
         """What the record check noted last for whoever leads next; '' if nothing."""
@@ -682,9 +682,9 @@ def _units(fields: Mapping[str, str]) -> Units | None:
 
 
 def _problems(fields: Sequence[str | None]) -> Problems | None:
-    as_of_ms, count, first = (text or "" for text in fields)
+    as_of_ms, count, first, aof = (text or "" for text in fields)
     try:
-        return Problems(int(as_of_ms), int(count), tuple(orjson.loads(first)))
+        return Problems(int(as_of_ms), int(count), tuple(orjson.loads(first)), aof=aof)
     except ValueError:
         return None
 

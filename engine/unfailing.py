@@ -7,7 +7,9 @@ import os
 import select
 import stat
 import sys
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import orjson
 
@@ -17,9 +19,16 @@ WRITTEN_BYTES = 4_096
 PATIENCE_SECONDS = 0.1
 """How long a reader is waited for. One that was too slow isn't waited for again before it has read."""
 
+REMEMBERED_SECONDS = 30.0
+FULL_BYTES = 64 * 1024
+"""Less room than this under a log is none: a busy second writes as much."""
+
 
 class Unfailing(io.RawIOBase):
     """Writes, or loses what nobody takes. Once somebody does again, a line says how many were lost."""
+
+    lost_s: float | None = None
+    """When this process last lost a line."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -50,6 +59,8 @@ class Unfailing(io.RawIOBase):
         else:
             self._lost -= lost
             self._lost += not self._written(data)
+        if self._lost:
+            Unfailing.lost_s = time.monotonic()
         return len(data)
 
     def _written(self, data: bytes) -> bool:
@@ -64,6 +75,26 @@ class Unfailing(io.RawIOBase):
         if len(left) < len(data):
             self._torn = bool(left)
         return not left
+
+
+def log_state() -> str:
+    """`ok`, or why what this process writes to its log is lost."""
+    room = free("/proc/self/fd/2")
+    if room is not None and room < FULL_BYTES:
+        return "disk full"
+    lately = Unfailing.lost_s is not None and time.monotonic() - Unfailing.lost_s < REMEMBERED_SECONDS
+    return "lines are lost" if lately else "ok"
+
+
+def free(log: str) -> int | None:
+    """Bytes that are free where a log is written; None if it is no file, or nobody knows."""
+    try:
+        if not Path(log).is_file():
+            return None
+        room = os.statvfs(log)
+    except OSError:
+        return None
+    return room.f_bavail * room.f_frsize
 
 
 def withstand() -> None:

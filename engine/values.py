@@ -65,12 +65,14 @@ class Problems:
     """What the record check found at `as_of_ms`: how many things are wrong, and the first of them in words.
 
     `notes` is for the keeper that leads next: how far the check has come, and which rows of the ledger are damaged.
+    `aof`: why a restart of Redis would forget its AOF, '' if it wouldn't.
     """
 
     as_of_ms: int
     count: int
     first: tuple[str, ...]
     notes: str = ""
+    aof: str = ""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from engine import ledger
-from engine.database import Connection, Database, answering
+from engine.database import DISK_FULL, Connection, Database, answering
 from engine.errors import LedgerBroken, StoreUnavailable
 from engine.ledger import COLUMNS, Entry, Position, chained
 from engine.store import Store
@@ -39,6 +39,7 @@ class Writer:
         self._store = store
         self._connection: Connection | None = None
         self._was_cut = False
+        self._wrote = False
 
     def drain(self) -> Position:
         """Write every event that the stream has when this begins.
@@ -65,6 +66,8 @@ class Writer:
                     connection = self._connected()
                     with connection.transaction():
                         reached, more = self.append(connection)
+                    if self._wrote:
+                        DISK_FULL.forget()
                     if not more:
                         return reached
         except BaseException:
@@ -105,6 +108,7 @@ class Writer:
             position = follow(position, entry)
             lines += len(entry.skus)
             rows.append(values_of(partition, entry, position))
+        self._wrote = bool(rows)
         if rows:
             with connection.cursor().copy(COPY) as copy:
                 for row in rows:

@@ -16,6 +16,7 @@ PACKAGES = {
     "chromium": "chromium",
     "curl": "curl",
     "git": "git",
+    "nsenter": "util-linux",
     "openssl": "openssl",
     "promtool": "prometheus",
     "redis-cli": "redis-tools",

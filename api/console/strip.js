@@ -29,7 +29,7 @@ const worse = (one, other) => ORDER[Math.max(ORDER.indexOf(one), ORDER.indexOf(o
 
 /** One reading for each part: name, value, level, and what it means if the level isn't "in order". */
 export function readings(overview) {
-  const { gate, keeper, redis, postgres, record, lag, selling, intervals } = overview;
+  const { gate, keeper, redis, postgres, record, checks, lag, selling, intervals } = overview;
   return [
     gateReading(gate),
     keeper === null
@@ -39,15 +39,23 @@ export function readings(overview) {
     postgres === "ok"
       ? reading("Postgres", "answers", FINE)
       : reading("Postgres", postgres, WRONG, "Payments are refused until it answers."),
+    checks.redis === "disk full"
+      ? reading("Redis disk", "full", WRONG, "Redis refuses what buyers do until there is room.")
+      : reading("Redis disk", "takes writes", FINE),
     memoryReading(redis),
     expiryReading(lag.expiry_seconds),
     ledgerReading(lag, intervals),
     recordReading(record),
     snapshotReading(lag, intervals),
+    warned("Clock", checks.clock, "Holds end early or late."),
+    warned("Redis AOF", checks.aof, "A restart of Redis would lose the latest holds and all carts."),
+    warned("Log", checks.log, "What the service says is lost."),
   ];
 }
 
 const reading = (name, value, level, why = "") => ({ name, value, level, why: level === FINE ? "" : why });
+
+const warned = (name, said, why) => reading(name, said, said === "ok" ? FINE : LOOK, why);
 
 function gateReading(gate) {
   if (gate === "open") return reading("Gate", "open", FINE);

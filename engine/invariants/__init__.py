@@ -61,7 +61,7 @@ class Invariant(StrEnum):
     # The service about itself
     NOTICED = (
         "noticed",
-        "what is wrong with the ledger, its tables or a counter is told by /readyz within 15 s, unless it has been put right by then",
+        "what is wrong with the ledger, its tables or a counter, or a full disk under data or log, is told by /readyz within 15 s, unless it has been put right by then",
     )
 
     # What buyers were told against the ledger

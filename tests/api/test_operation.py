@@ -7,11 +7,14 @@ import pytest
 from redis import Redis
 
 from api.views.health import READY
+from engine.ledger import Reached
+from engine.overview import Overview, Record
 from engine.states import Op
 from engine.store import Store
 from tests.api.calling import Caller, answered, dump, refused
 from tests.doubles import StreamLedger
 
+NOTHING_WAITS = Reached(1, 1_000_000, 0, 0, 0, 0)
 EVENT_FIELDS = {"epoch", "seq", "at", "op", "actor", "user", "reservation_id", "lines", "reason", "payment_id"}
 
 
@@ -92,8 +95,10 @@ def test_ready_names_every_part_and_what_is_missing(
     monkeypatch.setattr(Store, "run_id", lambda store: "none")
     writable = [""]
     monkeypatch.setattr(StreamLedger, "unwritable", lambda ledger: writable[0])
+    monkeypatch.setattr(StreamLedger, "reached", lambda ledger: NOTHING_WAITS)
     keeper, meta = "stk:{p0}:keeper", "stk:{p0}:meta"
     ready = {"redis": "ok", "gate": "open", "postgres": "ok", "keeper": "alive", "record": "ok"}
+    ready |= dict.fromkeys(("clock", "aof", "snapshot", "log"), "ok")
     assert ready == READY
     fake_redis.set(keeper, "somewhere:1")
     assert answered(guest.get("/readyz")) == {"status": "ready", "checks": ready}
@@ -116,10 +121,22 @@ def test_ready_names_every_part_and_what_is_missing(
     assert _not_ready(guest) == ready | {"gate": "closed", "keeper": "missing"}
 
 
+def test_a_part_that_stops_no_sale_is_named_by_a_service_that_is_ready(
+    guest: Caller, fake_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Store, "run_id", lambda store: "none")
+    monkeypatch.setattr(StreamLedger, "unwritable", lambda ledger: "")
+    monkeypatch.setattr(StreamLedger, "reached", lambda ledger: NOTHING_WAITS)
+    fake_redis.set("stk:{p0}:keeper", "somewhere:1")
+    monkeypatch.setattr(Overview, "_read", lambda overview, glance, reached: Record(0, 0, 0, 1_800_001, 0))
+    checks = answered(guest.get("/readyz"), 200)["checks"]
+    assert checks == READY | {"snapshot": "old"}
+
+
 def test_without_postgres_it_is_not_ready(guest: Caller, fake_redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Store, "run_id", lambda store: "none")
     fake_redis.set("stk:{p0}:keeper", "somewhere:1")
-    assert _not_ready(guest) == READY | {"postgres": "unavailable"}
+    assert _not_ready(guest) == READY | {"postgres": "unavailable", "snapshot": "unknown"}
 
 
 @pytest.mark.parametrize("path", ["/v1/skus/tee", "/v1/selling", "/healthz", "/v1/nothing"])

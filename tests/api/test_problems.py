@@ -128,6 +128,10 @@ def test_without_redis_the_process_is_healthy_but_not_ready() -> None:
         "postgres": "unavailable",
         "keeper": "unknown",
         "record": "unknown",
+        "clock": "unknown",
+        "aof": "unknown",
+        "snapshot": "unknown",
+        "log": "ok",
     }
     assert document["checks"] == unknown
 

@@ -29,11 +29,14 @@ from engine.store import client
 from engine.values import Operation, Origin
 from engine.writer import Writer
 from tests.chaos.buyers import SCARCE, SKUS, Shop
+from tests.chaos.disks import Disk
 from tests.chaos.heard import History, Market
 from tests.chaos.link import Link
+from tests.chaos.makeup import ADMIN, SERVICE, Makeup, makeup
 from tests.chaos.regulars import REGULAR, SCARCE_REGULAR, Office, Regulars
 from tests.chaos.stores import Postgres, RedisPair
 from tests.command.service import ROOT, Process, Service, environment, family, part, workers
+from tests.integration.guarded import KEEPER
 from tests.waiting import wait_until
 
 PLENTY, LITTLE = 1_000_000, 25
@@ -49,8 +52,9 @@ WITHIN = {"STOCKADE_SNAPSHOT_SECONDS": "10", "STOCKADE_WORKERS": "2", "STOCKADE_
 class Arena:
     """`losses`, `skews`, `downs` and `hurts` are what the faults have noted for the judge."""
 
-    def __init__(self, directory: Path, seed: int) -> None:
+    def __init__(self, directory: Path, seed: int, made_of: Makeup | None = None) -> None:
         self.directory = directory
+        self.made_of = made_of or makeup(seed)
         self.history = History()
         self.losses: list[Loss] = []
         self.skews: list[Skew] = []
@@ -64,9 +68,12 @@ class Arena:
     def _start(self, directory: Path, seed: int, stack: ExitStack) -> None:
         # Postgres ends with the thread that started it, so these live as long as the arena.
         self.hands = stack.enter_context(ThreadPoolExecutor())
-        self.redis = RedisPair(directory)
+        self.data_disk, self.log_disk = Disk(directory / "data"), Disk(directory / "log")
+        stack.callback(self.data_disk.stop)
+        stack.callback(self.log_disk.stop)
+        self.redis = RedisPair(self.data_disk.directory, self.made_of)
         stack.callback(self.redis.stop)
-        self.postgres = Postgres(directory / "postgres")
+        self.postgres = Postgres(self.data_disk.directory / "postgres")
         stack.callback(self.postgres.stop)
         self.redis_link = Link(directory / "redis-link.sock", self.redis.address, seed)
         stack.callback(self.redis_link.stop)
@@ -75,15 +82,15 @@ class Arena:
         self.postgres_link = Link(near, self.postgres.socket, seed)
         stack.callback(self.postgres_link.stop)
         self._far = WITHIN | {
-            "STOCKADE_REDIS_URL": f"unix://{self.redis_link.socket}",
+            "STOCKADE_REDIS_URL": self.made_of.url(self.redis_link.socket, SERVICE),
             "STOCKADE_DATABASE_URL": self.postgres.url_through(near),
         }
-        self.service = Service(directory / "data", self._far)
+        self.service = Service(self.log_disk.directory / "data", self._far)
         stack.callback(lambda: self.service.stop())
         # The second keeper, and who judges, are at the other end of the wires.
-        straight = {"STOCKADE_REDIS_URL": f"unix://{self.redis.address}", "STOCKADE_DATABASE_URL": self.postgres.url}
+        straight = {"STOCKADE_DATABASE_URL": self.postgres.url} | self._redis_as(KEEPER)
         self._environment = DataDir(self.service.data_dir).environment(environment(WITHIN | straight))
-        settings = from_environment(self._environment, secrets_required=False)
+        settings = from_environment(self._environment | self._redis_as(ADMIN), secrets_required=False)
         self.engine: Engine = build(settings, client(settings))
         self.second_keeper = self._start_keeper()
         stack.callback(self._end_second_keeper)
@@ -97,6 +104,9 @@ class Arena:
         for shop in self.shops:
             shop.start()
         stack.callback(self.stop_trading)
+
+    def _redis_as(self, user: str) -> dict[str, str]:
+        return {"STOCKADE_REDIS_URL": self.made_of.url(self.redis.address, user)}
 
     def address(self) -> tuple[str, int]:
         return self.service.host, self.service.port
@@ -146,14 +156,11 @@ class Arena:
         with suppress(psycopg.Error):
             self.postgres.dump(place / "ledger.csv")
         self.redis.stop()
-        for path in self.directory.glob("redis-*/appendonlydir"):
+        for path in self.directory.glob("data/redis-*/appendonlydir"):
             shutil.copytree(path, place / path.parent.name, dirs_exist_ok=True)
-        for path in [
-            *self.directory.glob("*.std*"),
-            *self.directory.glob("*.log"),
-            *self.directory.glob("redis-*/log"),
-        ]:
-            shutil.copy(path, place / f"{path.parent.name}-{path.name}")
+        for pattern in ("log/*.std*", "*.log", "data/redis-*/log"):
+            for path in self.directory.glob(pattern):
+                shutil.copy(path, place / f"{path.parent.name}-{path.name}")
 
     def part(self, name: str) -> Process:
         return part(self.service.process, name)
@@ -225,11 +232,15 @@ class Arena:
             follower.close()
         return True
 
-    def watch_hurt(self, what: str, is_right: Callable[[], bool]) -> None:
-        """Wait until the service tells of what was just done to its record, or that is right again; note which, and when."""
+    def watch_hurt(self, what: str, is_right: Callable[[], bool], part: str = "") -> None:
+        """Wait until the service tells of what was just done to it, or that is right again; note when. A part that stops no sale is named."""
+
+        def is_told() -> bool:
+            return self.checks().get(part, "ok") != "ok" if part else not self.is_ready()
+
         hurt = Hurt(what, time.monotonic() * 1000)
         with suppress(AssertionError):
-            wait_until(lambda: not self.is_ready() or is_right(), HURT_SECONDS)
+            wait_until(lambda: is_told() or is_right(), HURT_SECONDS)
             hurt = replace(hurt, told_ms=time.monotonic() * 1000)
         self.hurts.append(hurt)
 
@@ -251,6 +262,13 @@ class Arena:
             return self.service.call("GET", "/readyz").status == 200
         except OSError:
             return False
+
+    def checks(self) -> dict[str, str]:
+        """What the service says of its parts; nothing if it doesn't answer."""
+        try:
+            return dict(self.service.call("GET", "/readyz").document["checks"])
+        except OSError:
+            return {}
 
     def _start_keeper(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "engine.cli", "keeper"]

@@ -14,8 +14,10 @@ from functools import partial
 from redis.exceptions import RedisError
 
 from tests.chaos.arena import Arena, one_of, send
+from tests.chaos.disks import Disk, can_be_full
 from tests.chaos.hurts import counter_changed, ledger_position_lost, ledger_rows_deleted, ledger_table_gone
 from tests.chaos.link import Link, Mode
+from tests.chaos.makeup import OWN
 from tests.chaos.stores import FAKETIME
 from tests.waiting import wait_until
 
@@ -51,8 +53,13 @@ class Fault:
         return getattr(self.strike, "__name__", "")
 
     @property
-    def possible(self) -> bool:
-        return self.target != "clock" or bool(FAKETIME)
+    def needs(self) -> str:
+        """What this machine lacks for it; '' if nothing."""
+        if self.target == "clock" and not FAKETIME:
+            return "libfaketime isn't installed (apt-get install libfaketime)"
+        if self.strike in (data_disk_full, log_disk_full) and not can_be_full():
+            return "this user may not mount (unshare --mount)"
+        return ""
 
 
 def redis_killed(arena: Arena, pick: random.Random) -> None:
@@ -140,6 +147,21 @@ def redis_disk_full(arena: Arena, pick: random.Random) -> None:
     arena.redis.master.allow_files_of(None)
 
 
+def data_disk_full(arena: Arena, pick: random.Random) -> None:
+    """The disk of Redis and Postgres has no room for one byte more (ENOSPC), until that is told and some time after."""
+    with _full(arena.data_disk):
+        arena.watch_hurt("a full disk under Redis and Postgres", lambda: False)
+        time.sleep(pick.random() * LASTS_SECONDS)
+    arena.postgres.ensure()
+
+
+def log_disk_full(arena: Arena, pick: random.Random) -> None:
+    """The disk that the service logs to has no room, until that is told and some time after. Nothing may mind."""
+    with _full(arena.log_disk):
+        arena.watch_hurt("a full disk under the log", lambda: False, part="log")
+        time.sleep(pick.random() * LASTS_SECONDS)
+
+
 def clock_forward(arena: Arena, pick: random.Random) -> None:
     """Redis's clock jumps ahead by 20 minutes, and stays there: what was held is due."""
     from_ms = arena.history.clock.now_ms()
@@ -166,7 +188,9 @@ def scripts_and_clients_gone(arena: Arena, pick: random.Random) -> None:
         with suppress(RedisError):
             redis = arena.redis.master.client
             redis.script_flush()
-            redis.client_kill_filter(_type="normal", skipme=True)
+            for client in redis.client_list(_type="normal"):
+                if client["name"] != OWN:
+                    redis.client_kill_filter(_id=client["id"])
         time.sleep(EACH_SECONDS)
 
 
@@ -311,6 +335,16 @@ POSTGRES = partial(Fault, target="postgres", keeps_back=True)
 HURTS = partial(Fault, target="redis", keeps_back=True)
 """What they take comes back out of Redis, so Redis isn't hit meanwhile."""
 
+
+@contextmanager
+def _full(disk: Disk) -> Iterator[None]:
+    disk.fill()
+    try:
+        yield
+    finally:
+        disk.clear()
+
+
 KEEPER = partial(Fault, target="keeper", keeps_back=True)
 API = partial(Fault, target="api")
 
@@ -328,6 +362,7 @@ FAULTS: dict[str, Fault] = {
         *map(KEEPER, (leading_keeper_killed, leading_keeper_stopped, two_keepers_lead)),
         *map(API, (worker_killed, worker_stopped, gunicorn_killed, gunicorn_stopped, rolling_restart)),
         *(_wire(target, mode) for target in ("redis", "postgres") for mode in Mode if mode is not Mode.GOOD),
-        Fault(everything_killed, "everything"),
+        Fault(log_disk_full, "log"),
+        *(Fault(whole, "everything", keeps_back=True) for whole in (everything_killed, data_disk_full)),
     )
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import psycopg
 
@@ -18,17 +19,18 @@ MOST_ROWS, NEWEST_ROWS = 100, 300
 def ledger_rows_deleted(arena: Arena, pick: random.Random) -> None:
     """Some of the newest rows are deleted from the ledger, up to the last one or some way before it."""
     first, last = _some_rows(arena, pick)
-    deleted = _done(arena, "DELETE FROM ledger WHERE seq BETWEEN %s AND %s", first, last)
-    _watched(arena, f"the loss of {deleted} rows of the ledger", lambda: _count(arena, first, last) == deleted)
+    many = _count(arena, first, last)
+    _ask(arena, "DELETE FROM ledger WHERE seq BETWEEN %s AND %s", first, last)
+    _watched(arena, f"the loss of {many} rows of the ledger", lambda: _count(arena, first, last) == many)
 
 
 def ledger_position_lost(arena: Arena, pick: random.Random) -> None:
     """How far the ledger goes is deleted, or set back to one of the newest rows."""
     if pick.random() < 0.5:
-        _done(arena, "DELETE FROM ledger_position")
+        _ask(arena, "DELETE FROM ledger_position")
     else:
         first, _ = _some_rows(arena, pick)
-        _done(
+        _ask(
             arena,
             "UPDATE ledger_position SET (epoch, seq, payload_hash, chain_hash) = "
             "(SELECT epoch, seq, payload_hash, chain_hash FROM ledger WHERE seq = %s)",
@@ -40,11 +42,11 @@ def ledger_position_lost(arena: Arena, pick: random.Random) -> None:
 def ledger_table_gone(arena: Arena, pick: random.Random) -> None:
     """A table that a payment needs is gone, until somebody brings it back."""
     table = pick.choice(["ledger", "ledger_position", "payments", "reservations"])
-    _done(arena, f"ALTER TABLE {table} RENAME TO hidden")
+    _ask(arena, f"ALTER TABLE {table} RENAME TO hidden")
     try:
         arena.watch_hurt(f"the loss of the table {table}", lambda: False)
     finally:
-        _done(arena, f"ALTER TABLE hidden RENAME TO {table}")
+        _ask(arena, f"ALTER TABLE hidden RENAME TO {table}")
 
 
 def counter_changed(arena: Arena, pick: random.Random) -> None:
@@ -71,29 +73,34 @@ def _watched(arena: Arena, what: str, is_right: Callable[[], bool]) -> None:
 
 def _some_rows(arena: Arena, pick: random.Random) -> tuple[int, int]:
     """The first and the last seq of some of the newest rows."""
-    with psycopg.connect(arena.postgres.url) as connection:
-        [newest] = connection.execute("SELECT max(seq) FROM ledger").fetchone() or (0,)
+    [newest] = _ask(arena, "SELECT coalesce(max(seq), 0) FROM ledger")
     last = newest if pick.random() < 0.5 else newest - pick.randint(0, NEWEST_ROWS)
     last = max(last, 2)
     return max(1, last - pick.randint(0, MOST_ROWS)), last
 
 
-def _done(arena: Arena, query: str, *values: object) -> int:
-    """How many rows it changed."""
-    with psycopg.connect(arena.postgres.url, autocommit=True) as connection:
-        return connection.execute(query, values).rowcount
+def _ask(arena: Arena, query: str, *values: object) -> tuple[Any, ...]:
+    """The first row, if there is any. Postgres may be hit by another fault meanwhile, so it is asked until it answers."""
+    answers: list[tuple[Any, ...]] = []
+
+    def has_answered() -> bool:
+        try:
+            with psycopg.connect(arena.postgres.url, autocommit=True) as connection:
+                done = connection.execute(query, values)
+                answers.append((done.fetchone() or ()) if done.description else ())
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    wait_until(has_answered, SOON_SECONDS)
+    return answers[-1]
 
 
 def _count(arena: Arena, first: int, last: int) -> int:
-    with psycopg.connect(arena.postgres.url) as connection:
-        [count] = connection.execute(
-            "SELECT count(*) FROM ledger WHERE seq BETWEEN %s AND %s", [first, last]
-        ).fetchone() or (0,)
-        return int(count)
+    [count] = _ask(arena, "SELECT count(*) FROM ledger WHERE seq BETWEEN %s AND %s", first, last)
+    return int(count)
 
 
 def _goes_to_its_last_row(arena: Arena) -> bool:
-    query = "SELECT (SELECT seq FROM ledger_position) = (SELECT max(seq) FROM ledger)"
-    with psycopg.connect(arena.postgres.url) as connection:
-        [same] = connection.execute(query).fetchone() or (False,)
-        return bool(same)
+    [same] = _ask(arena, "SELECT (SELECT seq FROM ledger_position) = (SELECT max(seq) FROM ledger)")
+    return bool(same)

@@ -16,9 +16,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loadtests.servers import KINDS
 from tests.chaos import judge
 from tests.chaos.arena import Arena
+from tests.chaos.disks import go_apart
 from tests.chaos.faults import FAULTS
+from tests.chaos.makeup import Makeup
 from tests.chaos.plan import EPISODES, Blow, Episode, plan
 
 KEPT = Path("build/chaos")
@@ -30,7 +33,10 @@ LOAD_SECONDS = 1.5
 
 @dataclass
 class Result:
-    """Of one run or of several. `recoveries` are seconds from the end of an episode's faults to the next paid order."""
+    """Of one run or of several. `recoveries` are seconds from the end of an episode's faults to the next paid order.
+
+    `noticed_s`: how long each damage that nothing dies of took to be told.
+    """
 
     seconds: float = 0.0
     runs: int = 0
@@ -38,6 +44,7 @@ class Result:
     faults: Counter[str] = field(default_factory=Counter)
     operations: Counter[str] = field(default_factory=Counter)
     recoveries: list[tuple[float, tuple[str, ...]]] = field(default_factory=list)
+    noticed_s: list[float] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
 
     def add(self, other: Result) -> None:
@@ -47,18 +54,20 @@ class Result:
         self.faults += other.faults
         self.operations.update(other.operations)
         self.recoveries += other.recoveries
+        self.noticed_s += other.noticed_s
         self.violations += other.violations
 
 
-def run(seed: int, names: list[str], episodes: int) -> Result:
-    """One plan, in an arena of its own."""
+def run(seed: int, names: list[str], episodes: int, made_of: Makeup | None = None) -> Result:
+    """One plan, in an arena of its own; of the seed's makeup, if no other is wanted."""
     result, began_s = Result(runs=1), time.monotonic()
     with ExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="stockade-chaos-"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         directory.chmod(0o755)
-        arena = Arena(directory, seed)
+        arena = Arena(directory, seed, made_of)
         stack.callback(arena.stop)
+        print(f"seed {seed:<4} {arena.made_of}", flush=True)
         try:
             for number, episode in enumerate(plan(seed, names, episodes), 1):
                 go_through(arena, episode, result)
@@ -71,6 +80,7 @@ def run(seed: int, names: list[str], episodes: int) -> Result:
             _judge(result, lambda: (list(judge.books(arena)), Counter()))
         _judge(result, lambda: judge.history(arena))
         _count(arena, result)
+        result.noticed_s += [(hurt.told_ms - hurt.from_ms) / 1000 for hurt in arena.hurts]
         if result.violations:
             _keep(arena, seed, names, episodes, result)
     result.seconds = time.monotonic() - began_s
@@ -145,7 +155,11 @@ def _keep(arena: Arena, seed: int, names: list[str], episodes: int, result: Resu
     shutil.rmtree(place, ignore_errors=True)
     arena.stop_trading()
     arena.keep(place)
-    found = [f"seed {seed}", *map(str, plan(seed, names, episodes)), *map(str, (*arena.losses, *arena.skews))]
+    found = [
+        f"seed {seed}, {arena.made_of}",
+        *map(str, plan(seed, names, episodes)),
+        *map(str, (*arena.losses, *arena.skews)),
+    ]
     found += [*result.violations, *arena.history.strange]
     (place / "found.txt").write_text("\n".join(found) + "\n")
     print(f"kept for a look: {place}", flush=True)
@@ -169,6 +183,10 @@ def summary(result: Result) -> str:
     lines += [
         f"runs {result.runs}, episodes {result.episodes}, faults {result.faults.total()}, {result.seconds / 60:.1f} minutes",
         f"back after: p50 {_percentile(every, 50):.2f} s, p99 {_percentile(every, 99):.2f} s" if every else "",
+        f"damage told or right again: {len(result.noticed_s)} times, p50 {_percentile(sorted(result.noticed_s), 50):.2f} s, "
+        f"longest {max(result.noticed_s):.2f} s of {judge.NOTICED_MS / 1000:g} s"
+        if result.noticed_s
+        else "",
         f"violations {len(result.violations)}",
     ]
     return "\n".join(lines)
@@ -185,16 +203,23 @@ def main() -> None:
         "--time", type=float, default=0, help="seconds: go on with the next seeds until then; 0: one seed"
     )
     parser.add_argument("--episodes", type=int, default=EPISODES)
+    parser.add_argument(
+        "--server", choices=KINDS, help="which kind of Redis; else the seed says which, and whether with an ACL"
+    )
+    parser.add_argument("--acl", action="store_true", help="with --server: the users of docs/deploy/redis.acl")
     parser.add_argument("--fault", action="append", choices=FAULTS, help="only these")
     chosen = parser.parse_args()
     # What was started ends with the run, also when somebody ends that.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    names = [name for name in chosen.fault or FAULTS if FAULTS[name].possible]
-    for name in FAULTS.keys() - set(names) if not chosen.fault else ():
-        print(f"{name} is left out: libfaketime isn't installed (apt-get install libfaketime)")
+    go_apart()
+    names = [name for name in chosen.fault or FAULTS if not FAULTS[name].needs]
+    for name in chosen.fault or FAULTS:
+        if FAULTS[name].needs:
+            print(f"{name} is left out: {FAULTS[name].needs}")
+    made_of = Makeup(chosen.server, chosen.acl) if chosen.server else None
     total, seed, until_s = Result(), chosen.seed, time.monotonic() + chosen.time
     while not total.runs or time.monotonic() < until_s:
-        total.add(run(seed, names, chosen.episodes))
+        total.add(run(seed, names, chosen.episodes, made_of))
         seed += 1
     for violation in total.violations[:50]:
         print(violation)

@@ -25,7 +25,7 @@ from tests.chaos.defects import DEFECTS, Defect
 from tests.chaos.run import KEPT
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("api", "engine", "loadtests", "lua", "tests")
+COPIED = ("api", "docs", "engine", "loadtests", "lua", "tests")
 LONGEST_SECONDS = 300
 NO_END = "came to no end"
 """A run in which the service is never ready again says that, and names no invariant."""

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from engine.data_dir import DataDir
 from engine.embedded_postgres import POSTGRES, processes
-from loadtests.servers import binary
+from tests.chaos.makeup import Makeup
 from tests.waiting import wait_until
 
 OPTIONS = ["--port", "0", "--save", "", "--appendonly", "yes", "--appendfsync", "everysec", "--loglevel", "warning"]
@@ -39,8 +39,9 @@ class CantStart(Exception):
 class Server:
     """One Redis in a directory of its own. Its clock is `offset_s` off, where libfaketime is there."""
 
-    def __init__(self, directory: Path, *, offset_s: int = 0) -> None:
+    def __init__(self, directory: Path, makeup: Makeup, *, offset_s: int = 0) -> None:
         self.directory = directory
+        self._makeup = makeup
         directory.mkdir(parents=True, exist_ok=True)
         self.socket = directory / "redis.sock"
         self._clock = directory / "clock"
@@ -50,8 +51,14 @@ class Server:
 
     def start(self) -> None:
         """Raises CantStart: it doesn't with the files it has."""
-        command = [str(binary("valkey")), *OPTIONS, "--unixsocket", str(self.socket), "--dir", str(self.directory)]
-        clock = {"LD_PRELOAD": FAKETIME, "FAKETIME_TIMESTAMP_FILE": str(self._clock), "FAKETIME_CACHE_DURATION": "1"}
+        command = [self._makeup.program, *OPTIONS, "--unixsocket", str(self.socket), "--dir", str(self.directory)]
+        command += self._makeup.options(self.directory)
+        # libc goes first for malloc, too: jemalloc, asked by libfaketime as it begins, asks that for the time, and both wait for ever.
+        clock = {
+            "LD_PRELOAD": f"{FAKETIME} libc.so.6",
+            "FAKETIME_TIMESTAMP_FILE": str(self._clock),
+            "FAKETIME_CACHE_DURATION": "1",
+        }
         clock |= {"FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_DONT_RESET": "1"}
         with (self.directory / "log").open("ab") as log:
             # Signals stay as Python has them: a file that may not grow is then an error, as on a full disk, not a death.
@@ -62,7 +69,11 @@ class Server:
                 restore_signals=False,
                 env=os.environ | (clock if FAKETIME else {}),
             )
-        wait_until(lambda: self._answers() or self.ended, START_SECONDS)
+        try:
+            wait_until(lambda: self._answers() or self.ended, START_SECONDS)
+        except AssertionError:
+            self.kill()
+            raise
         if self.ended:
             raise CantStart(self.directory)
 
@@ -92,7 +103,7 @@ class Server:
 
     @property
     def client(self) -> Redis:
-        return Redis(unix_socket_path=str(self.socket), decode_responses=True, socket_timeout=10)
+        return self._makeup.client(self.socket)
 
     @property
     def tail(self) -> Path:
@@ -109,8 +120,9 @@ class Server:
 class RedisPair:
     """A master, and at times its replica. `address` is one for whichever is in use, as a floating IP would be."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, makeup: Makeup = Makeup()) -> None:  # noqa: B008
         self._directory = directory
+        self._makeup = makeup
         self._number = 0
         self.offset_s = self.times_empty = 0
         self.address = directory / "in-use.sock"
@@ -164,7 +176,7 @@ class RedisPair:
 
     def _new(self) -> Server:
         self._number += 1
-        return Server(self._directory / f"redis-{self._number}", offset_s=self.offset_s)
+        return Server(self._directory / f"redis-{self._number}", self._makeup, offset_s=self.offset_s)
 
     def _use(self, server: Server) -> None:
         link = self.address.with_suffix(".new")

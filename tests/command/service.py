@@ -58,12 +58,12 @@ class Answer:
 
 
 class Service:
-    """`stockade up` on a data directory; what it prints goes to files beside the directory."""
+    """`stockade up` on a data directory; what it prints goes to files beside the directory. `wrapper` is a command that becomes it."""
 
-    def __init__(self, data_dir: Path, more: Mapping[str, str] | None = None) -> None:
+    def __init__(self, data_dir: Path, more: Mapping[str, str] | None = None, wrapper: Sequence[str] = ()) -> None:
         self.data_dir = data_dir
         self._stdout, self._stderr = data_dir.with_name("up.stdout"), data_dir.with_name("up.stderr")
-        command = [sys.executable, "-m", "engine.cli", "up", "--port", "0", "--data-dir", str(data_dir)]
+        command = [*wrapper, sys.executable, "-m", "engine.cli", "up", "--port", "0", "--data-dir", str(data_dir)]
         with self._stdout.open("w") as stdout, self._stderr.open("w") as stderr:
             # A terminal would mean something to SIGHUP.
             self.process = subprocess.Popen(

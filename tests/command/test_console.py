@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import pytest
 
+from engine.readiness import READY
 from tests.command import browser, sale
 from tests.command.browser import Browser, Page
 from tests.command.service import Service
@@ -220,9 +221,10 @@ def test_bars_lines_and_totals_are_what_the_overview_says(console: Page) -> None
 def test_each_part_of_the_state_is_told_in_words(console: Page) -> None:
     tiles = console.run("[...document.querySelectorAll('#strip li')].map((tile) => tile.innerText.split('\\n'))")
     found = {name: (value, level) for name, value, level, *_ in tiles}
-    assert [*found] == (
-        ["Gate", "Keeper", "Selling", "Postgres", "Redis memory", "Expiry lag", "Ledger lag", "Record", "Snapshot"]
-    )
+    assert [*found] == [
+        *("Gate", "Keeper", "Selling", "Postgres", "Redis disk", "Redis memory", "Expiry lag", "Ledger lag", "Record"),
+        *("Snapshot", "Clock", "Redis AOF", "Log"),
+    ]
     assert found["Gate"] == ("open", "in order")
     assert found["Selling"] == ("going on", "in order")
     assert found["Postgres"] == ("answers", "in order")
@@ -279,6 +281,7 @@ def test_what_is_not_in_order_is_judged(page: Page) -> None:
         "keeper": "here",
         "postgres": "ok",
         "record": "ok",
+        "checks": READY,
         "selling": {"paused": False, "reason": ""},
         "redis": {"used_memory_bytes": 1, "max_memory_bytes": 0},
         "lag": {
@@ -304,6 +307,11 @@ def test_what_is_not_in_order_is_judged(page: Page) -> None:
         ({"redis": {"used_memory_bytes": 69, "max_memory_bytes": 100}}, "Redis memory", "in order", "69 bytes of 100"),
         ({"redis": {"used_memory_bytes": 70, "max_memory_bytes": 100}}, "Redis memory", "look at it", "70 % is used"),
         ({"redis": {"used_memory_bytes": 90, "max_memory_bytes": 100}}, "Redis memory", "wrong", "90 % is used"),
+        ({"checks": READY | {"redis": "disk full"}}, "Redis disk", "wrong", "full"),
+        ({"checks": READY | {"clock": "Redis's is +600 s off"}}, "Clock", "look at it", "Redis's is +600 s off"),
+        ({"checks": READY | {"aof": "a restart forgets"}}, "Redis AOF", "look at it", "a restart forgets"),
+        ({"checks": READY | {"log": "disk full"}}, "Log", "look at it", "disk full"),
+        ({"postgres": "disk full"}, "Postgres", "wrong", "disk full"),
         ({"record": "damaged: SKU a is only in Redis"}, "Record", "wrong", "SKU a is only in Redis"),
         ({"record": "unchecked for 20 s"}, "Record", "look at it", "unchecked for 20 s"),
         ({"lag": {"expiry_seconds": 0.4}}, "Expiry lag", "in order", "0.4 s"),

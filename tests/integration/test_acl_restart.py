@@ -14,11 +14,11 @@ from redis.exceptions import RedisError
 
 from engine import checks_redis
 from engine.checks import Verdict
-from engine.checks_redis import REPLAYED
 from engine.coalescing import ONCE
 from engine.engine import Engine, build
 from engine.keys import Keys
 from engine.recovery import Recovered
+from engine.replay import REPLAYED
 from engine.scripts import sources
 from engine.store import Store, client
 from tests import books, servers

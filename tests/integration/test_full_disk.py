@@ -51,7 +51,8 @@ def test_a_redis_whose_files_can_not_grow_is_named_until_they_can(kind: str, boo
 @one_kind
 def test_a_postgres_that_refuses_writes_is_named_and_counted(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database, "DISK_FULL", database.DiskFull())
-    monkeypatch.setattr("api.views.health.DISK_FULL", database.DISK_FULL)
+    monkeypatch.setattr("engine.writer.DISK_FULL", database.DISK_FULL)
+    monkeypatch.setattr("engine.readiness.DISK_FULL", database.DISK_FULL)
     create_app(shop.engine)
     before = database.WRITES_REFUSED.collect()
     assert readiness(shop.engine)["postgres"] == "ok"
@@ -64,3 +65,8 @@ def test_a_postgres_that_refuses_writes_is_named_and_counted(shop: Shop, monkeyp
         for families in (before, database.WRITES_REFUSED.collect())
     )
     assert now == was + 1
+    shop.recovery.recover()
+    shop.stock()
+    assert readiness(shop.engine)["postgres"] == "disk full"
+    shop.writer.drain()
+    assert readiness(shop.engine)["postgres"] == "ok"

@@ -10,7 +10,7 @@ import pytest
 
 from engine import damage
 from engine.fold import COUNTERS
-from engine.overview import record
+from engine.readiness import record
 from engine.record_check import RecordCheck
 from engine.values import Problems
 from tests.integration.shops import Shop, assert_written, buyer, one_kind

@@ -18,8 +18,9 @@ from engine.checks import Check, Verdict, size
 from engine.checks_machine import MachineSeen
 from engine.checks_postgres import PostgresSeen
 from engine.checks_record import RecordSeen, ServiceSeen
-from engine.checks_redis import MayNotAsk, RedisSeen
+from engine.checks_redis import RedisSeen
 from engine.database import SCHEMA
+from engine.replay import MayNotAsk
 from tests.conftest import settings
 
 ROOT = Path(__file__).parents[2]
@@ -162,7 +163,7 @@ ADVICE = [
     Row(
         replace(REDIS, left_out=("HSET", "SET", "XADD", "ZADD")),
         "redis AOF replay",
-        "a restart forgets what is in the AOF: the user default may not HSET, SET, XADD…; load docs/deploy/redis.acl",
+        "a restart forgets what is in the AOF: the user default may not HSET, SET, XADD…: load docs/deploy/redis.acl",
     ),
     Row(replace(REDIS, left_out=MayNotAsk.NO_RIGHT), "redis AOF replay", "a restart may forget the AOF unseen: load"),
     Row(replace(REDIS, left_out=MayNotAsk.NO_ANSWER), "redis AOF replay", "this server doesn't say", ASK),
