@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "recount": ("tee", "5", *REASON),
     "redis-cli": ("PING",),
     "release": ("--sku", "tee", *REASON),
+    "repair": (),
     "restore": (),
     "resume": ("tee", *REASON),
     "snapshot": (),
