@@ -52,7 +52,6 @@ class Settings:
     most_unwritten_events: int
     snapshot_seconds: int
     workers: int
-    threads: int
     most_wait_ms: int
     most_requests_per_second: int
     logs_requests: bool
@@ -125,7 +124,6 @@ def from_environment(environment: Mapping[str, str], *, secrets_required: bool =
         most_unwritten_events=_whole(environment, "STOCKADE_MOST_UNWRITTEN_EVENTS", 2_000_000, 1_000, 10**9),
         snapshot_seconds=_whole(environment, "STOCKADE_SNAPSHOT_SECONDS", 300, 10, 86_400),
         workers=_whole(environment, "STOCKADE_WORKERS", os.cpu_count() or 1, 1, 256),
-        threads=_whole(environment, "STOCKADE_THREADS", 32, 1, 256),
         most_wait_ms=_whole(environment, "STOCKADE_MOST_WAIT_MS", 1_000, 10, 60_000),
         most_requests_per_second=_whole(environment, "STOCKADE_MOST_REQUESTS_PER_SECOND", 0, 0, 1_000_000),
         logs_requests=bool(_whole(environment, "STOCKADE_LOG_REQUESTS", 1, 0, 1)),

@@ -48,6 +48,26 @@ def flask(
 
 
 @contextmanager
+def gthread(
+    app: str,
+    environment: Mapping[str, str],
+    *,
+    threads: int,
+    workers: int = 1,
+    on: Sequence[int] = cores.SERVICE,
+    settings: Sequence[str] = (),
+) -> Iterator[Front]:
+    """Run a WSGI app as its own users would: gunicorn's threaded worker with the parser in C, and connections kept."""
+    port = _free_port()
+    fast = ["--worker-class", "gthread", "--threads", str(threads), "--workers", str(workers), "--http-parser", "fast"]
+    kept = ["--keep-alive", "75", "--log-level", "warning", *settings]
+    command = [sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", *fast, *kept, app]
+    with _running(command, environment, on) as process:
+        _wait_for(port)
+        yield Front(port, tuple(psutil.Process(process.pid).children()))
+
+
+@contextmanager
 def uvicorn(app: str, environment: Mapping[str, str]) -> Iterator[Front]:
     """Run an ASGI app as fast as uvicorn can: uvloop, httptools, no access log, one process.
 

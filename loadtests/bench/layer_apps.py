@@ -62,12 +62,12 @@ class RoundTrip(Constant):
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
-        self._coalescer, self._keys = engine.store.coalescer, engine.store.keys
+        self._calls, self._keys = engine.store.calls, engine.store.keys
 
     def made(self, claim: Claim) -> Reservation:
         keys = (self._keys.meta, self._keys.ledger)
         words = (claim.origin.user, claim.origin.actor, claim.hold_ms, claim.fingerprint)
-        self._coalescer.ask(("EVAL", "return {'reserved', 1, 2}", 2, *keys, *words))
+        self._calls.ask(("EVAL", "return {'reserved', 1, 2}", 2, *keys, *words))
         return super().made(claim)
 
 

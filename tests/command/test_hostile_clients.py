@@ -16,11 +16,8 @@ from redis import Redis
 
 from tests import seed
 from tests.command.service import Service, send, stockade
-from tests.waiting import wait_until
 
-THREADS = 2
 SLOW = 12
-"""Six times as many as there are threads."""
 
 JSON = b"Content-Type: application/json\r\n"
 SLOWLY: dict[str, tuple[bytes, bytes]] = {
@@ -47,7 +44,7 @@ SLOWLY: dict[str, tuple[bytes, bytes]] = {
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     data_dir = seed.plant(tmp_path_factory.mktemp("narrow") / "data", tmp_path_factory)
-    running = Service(data_dir, {"STOCKADE_THREADS": str(THREADS)})
+    running = Service(data_dir)
     yield running
     assert running.stop() == 0
     assert "Traceback" not in running.stderr

@@ -160,8 +160,8 @@ def test_a_killed_worker_cuts_its_own_connections_only_and_new_ones_go_to_the_ne
 
 @pytest.fixture
 def full(start: Callable[..., Service]) -> Iterator[Service]:
-    """A service whose only two threads wait for a Redis that stands still, and another request for them, for too long."""
-    service = start(STOCKADE_THREADS="2", STOCKADE_MOST_WAIT_MS=str(MOST_WAIT_MS), STOCKADE_REDIS_TIMEOUT_MS="20000")
+    """A service in which three requests have waited too long for a Redis that stands still."""
+    service = start(STOCKADE_MOST_WAIT_MS=str(MOST_WAIT_MS), STOCKADE_REDIS_TIMEOUT_MS="20000")
     redis = part(service.process, "valkey")
     os.kill(redis.pid, signal.SIGSTOP)
     try:

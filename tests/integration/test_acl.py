@@ -17,11 +17,11 @@ from redis.exceptions import AuthenticationError, NoPermissionError, ResponseErr
 
 from engine import checks_redis, dry_run, verify
 from engine.checks import Verdict
-from engine.coalescing import ONCE
 from engine.engine import Engine, build
 from engine.keeper import Keeper
 from engine.keys import Keys
 from engine.overview import document
+from engine.pipe import ONCE
 from engine.recovery import Recovered, Recovery
 from engine.scripts import sources
 from engine.store import Store, check, client

@@ -14,9 +14,9 @@ from redis.exceptions import RedisError
 
 from engine import checks_redis
 from engine.checks import Verdict
-from engine.coalescing import ONCE
 from engine.engine import Engine, build
 from engine.keys import Keys
+from engine.pipe import ONCE
 from engine.recovery import Recovered
 from engine.replay import REPLAYED
 from engine.scripts import sources

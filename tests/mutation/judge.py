@@ -34,7 +34,7 @@ UNIT = (
         "tests/unit/test_payments.py",
         "tests/unit/test_levers.py",
     ),
-    *("tests/unit/test_fold.py", "tests/unit/test_expiry.py", "tests/unit/test_coalescing.py"),
+    *("tests/unit/test_fold.py", "tests/unit/test_expiry.py", "tests/unit/test_pipe.py"),
 )
 API = (
     *("orders", "stock", "reservations", "carts", "availability", "webhook", "batch", "idempotency", "default_hold"),

@@ -39,7 +39,7 @@ def refusal(environment: dict[str, str]) -> str:
         ("STOCKADE_WORKERS", "0", "from 1 to 256"),
         ("STOCKADE_MOST_WAIT_MS", "9", "from 10 to 60000"),
         ("STOCKADE_MOST_REQUESTS_PER_SECOND", "0.5", "from 0 to 1000000"),
-        ("STOCKADE_THREADS", "9" * 5_000, "from 1 to 256"),
+        ("STOCKADE_WORKERS", "9" * 5_000, "from 1 to 256"),
         ("STOCKADE_REDIS_URL", "", "must be redis://HOST:PORT/DB"),
         ("STOCKADE_REDIS_URL", "localhost:6379", "must be redis://HOST:PORT/DB"),
         ("STOCKADE_REDIS_URL", "http://somewhere", "must be redis://HOST:PORT/DB"),
