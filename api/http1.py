@@ -37,7 +37,9 @@ MOST_BODY_BYTES = 2 * 1024 * 1024
 MOST_DISCARDED_BYTES = 8 * 1024 * 1024
 """Of a body that is read and thrown away so that the client gets the answer; beyond, the connection ends."""
 
-ONLY_ONCE = frozenset({b"authorization", b"idempotency-key", b"stockade-signature", b"stockade-user"})
+ONLY_ONCE = frozenset(
+    {"HTTP_AUTHORIZATION", "HTTP_IDEMPOTENCY_KEY", "HTTP_STOCKADE_SIGNATURE", "HTTP_STOCKADE_USER", "CONTENT_LENGTH"}
+)
 """Headers that say who asks and what for. A proxy may have looked at the other of two."""
 
 VERSIONS = ("1.1", "1.0")
@@ -64,36 +66,31 @@ class Request:
         "body",
         "closes",
         "environ",
-        "expects",
         "fields",
         "flaw",
         "head_bytes",
         "length",
-        "once",
         "url",
     )
 
-    def __init__(self) -> None:
-        self.environ: Environ = {}
+    def __init__(self, environ: Environ) -> None:
+        self.environ = environ
         self.url = b""
         self.flaw = ""
         self.body: list[bytes] = []
         self.length = self.head_bytes = self.fields = 0
-        self.once: set[bytes] = set()
-        self.closes = self.expects = False
+        self.closes = False
         self.arrived_s = 0.0
 
 
 class Server(Protocol):
     """What a connection needs of the worker that has it."""
 
-    @property
-    def alive(self) -> bool:
-        """Whether connections may be kept after their next answer."""
+    alive: bool
+    """Whether connections may be kept after their next answer."""
 
-    def base_environ(self) -> Environ: ...
-
-    def opened(self, connection: Connection) -> None: ...
+    base: Environ
+    """What all requests have in common."""
 
     def closed(self, connection: Connection) -> None: ...
 
@@ -138,7 +135,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
-        self._server.opened(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._gone = True
@@ -195,7 +191,7 @@ class Connection(asyncio.Protocol):
     # What the parser calls
 
     def on_message_begin(self) -> None:
-        self._request = Request()
+        self._request = Request(self._server.base.copy())
         self._in_body = False
         self._began_s = 0.0
 
@@ -222,14 +218,12 @@ class Connection(asyncio.Protocol):
             key = _key(name)
         if not key:
             return
-        lower = name.lower()
-        if lower in ONLY_ONCE:
-            if lower in request.once:
-                request.flaw = f"Duplicate header: {lower.decode().title()}."
-            request.once.add(lower)
-        text = value.decode("latin-1")
-        environ = request.environ
-        environ[key] = f"{environ[key]},{text}" if key in environ else text
+        text, environ = value.decode("latin-1"), request.environ
+        if key in environ:
+            if key in ONLY_ONCE:
+                request.flaw = f"Duplicate header: {name.decode().title()}."
+            text = f"{environ[key]},{text}"
+        environ[key] = text
 
     def on_headers_complete(self) -> None:
         request = self._request
@@ -275,7 +269,7 @@ class Connection(asyncio.Protocol):
 
     def _take(self, request: Request) -> None:
         request.arrived_s = time.monotonic()
-        _complete(request, self._server.base_environ(), self._parser)
+        _complete(request, self._parser)
         self._waiting.append(request)
         self._next()
 
@@ -406,9 +400,8 @@ def _key(name: bytes) -> str:
     return key
 
 
-def _complete(request: Request, base: Environ, parser: Any) -> None:
+def _complete(request: Request, parser: Any) -> None:
     environ, url = request.environ, request.url
-    environ.update(base)
     path, _, query = url.partition(b"?")
     if not path.startswith(b"/") and b"://" in path:
         rest = path.partition(b"://")[2].partition(b"/")

@@ -56,8 +56,11 @@ log = structlog.get_logger()
 class Worker(GunicornWorker):  # type: ignore[misc]
     """Attributes and methods of gunicorn's own: `alive`, `cfg`, `sockets`, `wsgi`, `notify`. Everything runs in one thread."""
 
+    alive: bool
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.base: Environ = {}
         self.place = PLACES.take()
         self._most_wait_s = from_environment(os.environ).most_wait_ms / 1000
         self._connections: set[Connection] = set()
@@ -84,7 +87,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         for number in (signal.SIGINT, signal.SIGQUIT):
             loop.add_signal_handler(number, self._stop_at_once)
         loop.add_signal_handler(signal.SIGABRT, self._abort)
-        self._base = _base_environ(self)
+        self.base = _base_environ(self)
         # Benchmarks have other apps here.
         self._note_wait: Callable[[float], None] = getattr(self.wsgi, "waited", lambda seconds: None)
         self._behind_s: Callable[[], float] = getattr(self.wsgi, "behind_s", lambda: 0.0)
@@ -197,12 +200,6 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         self._loop.call_later(STAND_BACK_SECONDS, self._listen)
         return True
 
-    def base_environ(self) -> Environ:
-        return self._base
-
-    def opened(self, connection: Connection) -> None:
-        return
-
     def closed(self, connection: Connection) -> None:
         self._connections.discard(connection)
         if self.alive:
@@ -253,7 +250,8 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             if hasattr(parts, "close"):
                 parts.close()
             request.closes = request.closes or is_spoiled(request.environ["wsgi.input"])
-            connection.answer(request, *begun, body)
+            status, headers = begun
+            connection.answer(request, status, headers, body)
         except Exception as error:
             request_id = random_word()
             log.error("internal_error", request_id=request_id, exc_info=error)

@@ -230,4 +230,3 @@ def test_a_long_call_goes_in_parts_and_lets_others_in_between(site: Site) -> Non
 def test_more_than_the_kernel_takes_at_once_arrives_whole(site: Site) -> None:
     large = "x" * 3_000_000
     assert site.ask_all([("ECHO", large)], [("ECHO", "b")]) == [[large], ["b"]]
-
