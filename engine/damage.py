@@ -198,7 +198,7 @@ def mend(connection: Connection, store: Store, damage: Damage, *, replacing: boo
     with connection.transaction():
         end = ledger.position(connection, partition, lock=True)
         if damage.kind is Kind.POSITION:
-            return _position_set(connection, store, damage.after, end)
+            return _position_set(connection, store, damage.after, end, replacing=replacing)
         if damage.kind is Kind.BEYOND:
             return replacing and _removed(connection, store, end)
         if damage.upto.seq - damage.after.seq > MOST_PUT_BACK:
@@ -228,13 +228,15 @@ def mend(connection: Connection, store: Store, damage: Damage, *, replacing: boo
     return True
 
 
-def _position_set(connection: Connection, store: Store, after: Position, end: Position) -> bool:
-    """Set the ledger's position to its last row, unless Redis has another event there."""
+def _position_set(connection: Connection, store: Store, after: Position, end: Position, *, replacing: bool) -> bool:
+    """Set the ledger's position to its last row, unless Redis has another event there; with `replacing` also where Redis's stream has none."""
     partition = store.keys.partition
     rows = connection.execute(NEWEST, [partition, 1]).fetchall()
     if not rows or (last := _position(rows[0])).seq < end.seq or last != after:
         return False
     beyond = store.entries(last.entry_id, 1)
+    if replacing and beyond and beyond[0].seq > last.seq:
+        beyond = []
     if beyond and (beyond[0].epoch, beyond[0].seq, beyond[0].payload_hash) != (last.epoch, last.seq, last.payload_hash):
         return False
     connection.execute(MOVE, [partition, last.epoch, last.seq, last.payload_hash, last.chain_hash])
@@ -242,9 +244,13 @@ def _position_set(connection: Connection, store: Store, after: Position, end: Po
 
 
 def _removed(connection: Connection, store: Store, end: Position) -> bool:
-    """Remove the rows beyond the ledger's position, unless Redis has such events."""
+    """Remove the rows beyond the ledger's position, unless they may be all that is left of events that Redis has had.
+
+    Whatever Redis has there the writer then writes anew.
+    """
     partition = store.keys.partition
-    if store.entries(f"({end.entry_id}" if end.seq else "-", 1):
+    beyond = store.entries(f"({end.entry_id}" if end.seq else "-", 1)
+    if beyond and beyond[0].seq != end.seq + 1:
         return False
     connection.execute(
         "DELETE FROM ledger WHERE partition = %s AND (epoch, seq) > (%s, %s)", [partition, end.epoch, end.seq]

@@ -1,0 +1,171 @@
+"""What Redis holds is put on record, whatever that is: the ledger can be read behind it, and no order is given up."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.errors import ConfigurationError
+from tests.integration.shops import History, Shop, one_kind
+from tests.integration.test_repair import BY, adoption, anew, change, gone_on, old_rows, repair, trimmed, written
+
+pytestmark = one_kind
+
+
+def lost(shop: Shop) -> None:
+    """A gap that nobody has settled yet."""
+    history = History(shop, 3).begin().go_on(120)
+    old_rows(shop, history)
+    mending = repair(shop)
+    mending.accept(mending.losses(mending.mend(mending.look())), BY)
+
+
+def test_a_sku_that_redis_has_no_more_can_be_made_again(shop: Shop) -> None:
+    lost(shop)
+    shop.redis.delete(shop.engine.store.keys.sku("b"), shop.engine.store.keys.buyers("b"))
+    adoption(shop).settle(BY)
+    shop.stock("b", 10)
+    written(shop)
+    anew(shop)
+    written(shop)
+    assert not [text for text in shop.problems() if text.startswith(("fold", "ledger"))]
+
+
+def test_bytes_that_are_no_text_are_adopted_as_they_are_shown(shop: Shop) -> None:
+    lost(shop)
+    shop.redis.hset(shop.engine.store.keys.sku("a"), "name", b'\xff\\xff "\xc3\xbc"')
+    adoption(shop).settle(BY)
+    written(shop)
+    assert shop.problems() == ()
+
+
+@pytest.mark.parametrize(("field", "value"), [("available", None), ("available", "many")])
+def test_a_sku_that_cant_be_read_is_not_adopted(shop: Shop, field: str, value: str | None) -> None:
+    lost(shop)
+    key = shop.engine.store.keys.sku("a")
+    if value is None:
+        shop.redis.hdel(key, field)
+    else:
+        shop.redis.hset(key, field, value)
+    with pytest.raises(ConfigurationError, match="can't be read"):
+        adoption(shop).settle(BY)
+
+
+def test_a_count_that_cant_be_read_is_not_adopted(shop: Shop) -> None:
+    lost(shop)
+    shop.redis.hset(shop.engine.store.keys.buyers("a"), "zoe", "many")
+    with pytest.raises(ConfigurationError, match="can't be read"):
+        adoption(shop).settle(BY)
+
+
+def test_a_count_that_redis_has_no_more_is_gone_from_the_projections(shop: Shop) -> None:
+    lost(shop)
+    shop.hold("zoe")
+    written(shop)
+    shop.redis.hdel(shop.engine.store.keys.buyers("a"), "zoe")
+    adoption(shop).settle(BY)
+    assert shop.query("SELECT * FROM buyers WHERE user_name = 'zoe'") == []
+
+
+def test_an_open_order_that_redis_has_no_more_comes_back(shop: Shop) -> None:
+    lost(shop)
+    shop.stock("a", 100)
+    held = shop.hold("zoe")
+    shop.pay(held)
+    written(shop)
+    key = shop.engine.store.keys.reservation(held)
+    shop.redis.delete(key)
+    adoption(shop).settle(BY)
+    assert shop.redis.hget(key, "state") == "committed"
+    assert shop.redis.pttl(key) == -1
+    assert shop.engine.orders.get(held, None).state == "allocated"
+    assert shop.problems() == ()
+
+
+def test_giving_up_redis_without_a_ledger_is_refused(shop: Shop) -> None:
+    shop.stock("a", 5)
+    with pytest.raises(ConfigurationError, match="empty"):
+        repair(shop).give_up_redis()
+    assert shop.engine.stock.get("a").on_hand == 5
+
+
+def test_an_event_that_nobody_can_read_doesnt_keep_the_shop_shut(shop: Shop) -> None:
+    History(shop, 3).begin().go_on(40)
+    keys = shop.engine.store.keys
+    for fields in (
+        {"op": "adopt", "lines": "a=0", "detail": "[no json"},
+        {"op": "cancel", "detail": "nonsense", "reservation_id": "nobody", "lines": "a=1"},
+        {"op": "recount", "lines": ""},
+        {"op": "configure", "lines": "a=0", "detail": "7"},
+    ):
+        seq = shop.redis.hincrby(keys.meta, "seq", 1)
+        shop.add(seq, counted="*", **fields)
+    gone_on(shop)
+    assert shop.problems() == ()
+    anew(shop)
+    written(shop)
+    assert shop.problems() == ()
+
+
+def test_projections_that_are_ahead_of_the_ledger_are_followed(shop: Shop) -> None:
+    """Of Postgres only the ledger was brought back from an archive, and Redis is empty."""
+    History(shop, 3).begin().go_on(60)
+    end = written(shop)
+    shop.stock("a", 100)
+    held = shop.hold("zoe")
+    shop.pay(held)
+    written(shop)
+    change(shop, f"DELETE FROM ledger WHERE seq > {end}")
+    query = f"SELECT epoch, seq, payload_hash, chain_hash FROM ledger WHERE seq = {end}"
+    change(shop, f"UPDATE ledger_position SET (epoch, seq, payload_hash, chain_hash) = ({query})")
+    shop.redis.flushall()
+    gone_on(shop)
+    assert shop.engine.orders.get(held, None).state == "allocated"
+    assert shop.problems() == ()
+
+
+def test_a_position_that_is_gone_comes_back(shop: Shop) -> None:
+    History(shop, 3).begin().go_on(60)
+    written(shop)
+    trimmed(shop)
+    change(shop, "DELETE FROM ledger_position")
+    shop.writer.close()
+    gone_on(shop)
+    assert shop.problems() == ()
+
+
+def test_projections_dont_go_back_with_the_ledgers_position(shop: Shop) -> None:
+    """They would fold the same events a second time."""
+    History(shop, 3).begin().go_on(60)
+    end = written(shop)
+    before = shop.query("SELECT sku, record FROM skus ORDER BY sku")
+    change(shop, "UPDATE ledger_position SET (epoch, seq, payload_hash, chain_hash) = (0, 0, '', '')")
+    shop.recovery.projection.advance()
+    gone_on(shop)
+    assert shop.position().seq >= end
+    assert shop.query("SELECT sku, record FROM skus ORDER BY sku") == before
+    assert shop.problems() == ()
+
+
+def test_a_position_that_is_gone_is_set_though_the_stream_goes_on_behind_a_hole(shop: Shop) -> None:
+    History(shop, 3).begin().go_on(60)
+    written(shop)
+    shop.stock("a", 7)
+    shop.stock("a", 8)
+    trimmed(shop, 1)
+    change(shop, "DELETE FROM ledger_position")
+    gone_on(shop)
+    assert shop.problems() == ()
+
+
+def test_rows_of_nobody_beyond_the_position_are_taken_out_while_the_shop_sells(shop: Shop) -> None:
+    History(shop, 3).begin().go_on(60)
+    end = written(shop)
+    for units in range(5):
+        shop.stock("a", 100 + units)
+    change(
+        shop,
+        f"CREATE TEMP TABLE copied AS SELECT * FROM ledger WHERE seq = {end}; "
+        f"UPDATE copied SET seq = {end + 3}; INSERT INTO ledger SELECT * FROM copied",
+    )
+    assert gone_on(shop)[0] == []
+    assert shop.problems() == ()
