@@ -14,9 +14,10 @@ from typing import Any
 import orjson
 
 from engine import gaps, ledger
+from engine.comparison import OVERLAP
 from engine.database import Connection
 from engine.errors import LedgerBroken
-from engine.gaps import Gaps
+from engine.gaps import Gap, Gaps
 from engine.ledger import PAGE, Position, followed
 from engine.store import Store
 from engine.writer import COPY, MOVE, follow, values_of
@@ -112,7 +113,7 @@ def page(
     last, found = judged(rows, after, accepted)
     if len(rows) == PAGE:
         return last, found, True
-    last = _over(accepted, last)
+    last = _over(accepted, last) if last.seq < upto.seq else last
     if not _proves(last, upto):
         found.append(
             Damage(last, upto, f"ledger_gap: Postgres has no sound event between {last.entry_id} and {upto.entry_id}")
@@ -244,17 +245,36 @@ def _position_set(connection: Connection, store: Store, after: Position, end: Po
 
 
 def _removed(connection: Connection, store: Store, end: Position) -> bool:
-    """Remove the rows beyond the ledger's position, unless they may be all that is left of events that Redis has had.
+    """Remove the rows beyond the ledger's position, unless one may be all that is left of an event.
 
     Whatever Redis has there the writer then writes anew.
     """
     partition = store.keys.partition
     beyond = store.entries(f"({end.entry_id}" if end.seq else "-", 1)
-    if beyond and beyond[0].seq != end.seq + 1:
+    goes_on = bool(beyond) and beyond[0].seq == end.seq + 1
+    if not goes_on and last_beyond(connection, partition, end):
         return False
     connection.execute(
         "DELETE FROM ledger WHERE partition = %s AND (epoch, seq) > (%s, %s)", [partition, end.epoch, end.seq]
     )
+    return True
+
+
+def last_beyond(connection: Connection, partition: str, end: Position) -> Position | None:
+    """Of the rows beyond the ledger's position, the last one that is what somebody has written, though nothing chains it."""
+    rows = connection.execute(NEWEST, [partition, OVERLAP]).fetchall()
+    own = (row for row in rows if (row[0], row[1]) > (end.epoch, end.seq) and _is_own(row))
+    return next(map(_position, own), None)
+
+
+def _is_own(row: Row) -> bool:
+    """Whether the hash of a row is its own."""
+    here = _position(row)
+    within = Gap(here.epoch, here.seq - 1, here.epoch, here.seq, here.payload_hash, here.chain_hash)
+    try:
+        followed(Position(here.epoch, here.seq - 1), row, [within])
+    except LedgerBroken:
+        return False
     return True
 
 

@@ -84,6 +84,7 @@ class Repair:
         Raises:
             ConfigurationError: Redis has other events than the ledger, or the ledger can't be read.
         """
+        left = list(map(self._beyond, left))
         for each in left:
             if each.kind is not damage.Kind.ROWS:
                 raise ConfigurationError(f"{each.why}, and Redis has other events there; --force gives those up")
@@ -156,6 +157,14 @@ class Repair:
     def _end(self) -> Position:
         with self._database.connect() as connection, answering():
             return ledger.position(connection, self._partition)
+
+    def _beyond(self, each: Damage) -> Damage:
+        """Rows beyond the ledger's position, as the end of a gap, if one of them is as it was written."""
+        if each.kind is not damage.Kind.BEYOND:
+            return each
+        with self._database.connect() as connection, answering():
+            last = damage.last_beyond(connection, self._partition, each.after)
+        return replace(each, upto=last, kind=damage.Kind.ROWS) if last else each
 
     def _loss(self, after: Position, upto: Position, why: str) -> Loss:
         with self._database.connect() as connection, answering():

@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import pytest
 
+from engine import damage, ledger
 from engine.errors import ConfigurationError
+from engine.ledger import Position
 from tests.integration.shops import History, Shop, one_kind
-from tests.integration.test_repair import BY, adoption, anew, change, gone_on, old_rows, repair, trimmed, written
+from tests.integration.test_repair import (
+    BY,
+    adoption,
+    anew,
+    change,
+    gone_on,
+    old_rows,
+    part_of_the_stream,
+    repair,
+    trimmed,
+    written,
+)
 
 pytestmark = one_kind
 
@@ -169,3 +182,39 @@ def test_rows_of_nobody_beyond_the_position_are_taken_out_while_the_shop_sells(s
     )
     assert gone_on(shop)[0] == []
     assert shop.problems() == ()
+
+
+def test_rows_beyond_the_position_are_kept_where_nobody_else_has_them(shop: Shop) -> None:
+    History(shop, 3).begin().go_on(60)
+    end = written(shop)
+    shop.stock("a", 100)
+    held = shop.hold("zoe")
+    shop.pay(held)
+    written(shop)
+    shop.redis.flushall()
+    change(shop, f"DELETE FROM ledger WHERE seq = {end + 1}")
+    query = f"SELECT epoch, seq, payload_hash, chain_hash FROM ledger WHERE seq = {end}"
+    change(shop, f"UPDATE ledger_position SET (epoch, seq, payload_hash, chain_hash) = ({query})")
+    anew(shop)
+    gone_on(shop)
+    assert shop.engine.orders.get(held, None).state == "allocated"
+    assert shop.problems() == ()
+
+
+def test_a_short_ledger_with_a_gap_at_its_beginning_is_not_damaged(shop: Shop) -> None:
+    shop.stock("a", 5)
+    written(shop)
+    trimmed(shop, 1)
+    change(shop, "DELETE FROM ledger WHERE seq = 1")
+    gone_on(shop)
+    with shop.engine.database.connect() as connection:
+        assert damage.page(connection, "p0", Position(), Position()) == (Position(), [], False)
+
+
+def test_no_row_that_stayed_in_a_gap_is_where_damage_begins(shop: Shop) -> None:
+    part_of_the_stream(shop, History(shop, 3).begin().go_on(20))
+    gone_on(shop)
+    with shop.engine.database.connect() as connection:
+        for epoch, seq in shop.rows():
+            upto = ledger.at(connection, "p0", epoch, seq)
+            assert damage.page(connection, "p0", Position(), upto) == (upto, [], False)
