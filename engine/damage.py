@@ -284,9 +284,10 @@ def _proves(reached: Position, upto: Position) -> bool:
 
 
 def _over(accepted: Gaps, position: Position) -> Position:
-    """The position behind a gap that was accepted, if the next event would be in it and no row of it is left."""
-    gap = gaps.after(accepted, position)
-    return Position(gap.epoch, gap.seq, gap.payload_hash, gap.chain_hash) if gap else position
+    """The position behind gaps that were accepted, if the next event would be in them and no row of them is left."""
+    while gap := gaps.after(accepted, position):
+        position = Position(gap.epoch, gap.seq, gap.payload_hash, gap.chain_hash)
+    return position
 
 
 def _follows(before: Position, row: Row) -> bool:

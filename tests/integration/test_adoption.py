@@ -218,3 +218,18 @@ def test_no_row_that_stayed_in_a_gap_is_where_damage_begins(shop: Shop) -> None:
         for epoch, seq in shop.rows():
             upto = ledger.at(connection, "p0", epoch, seq)
             assert damage.page(connection, "p0", Position(), upto) == (upto, [], False)
+
+
+def test_a_gap_may_follow_a_gap(shop: Shop) -> None:
+    """The newest rows are lost, and so is what Redis had more."""
+    History(shop, 3).begin().go_on(60)
+    end = written(shop)
+    shop.stock("a", 100)
+    held = shop.hold("zoe")
+    trimmed(shop, 1)
+    change(shop, f"DELETE FROM ledger WHERE seq > {end - 10}")
+    shop.redis.delete(shop.engine.store.keys.ledger)
+    accepted, _ = gone_on(shop)
+    assert len(accepted) == 2
+    assert shop.engine.reservations.get(held, None).user == "zoe"
+    assert shop.problems() == ()
