@@ -86,9 +86,11 @@ def _outcome(found: int, left: int, lost: bool, adopted: Adopted | None, dry_run
         )
     if not (found or lost):
         return NOTHING
+    if not found:
+        return "nothing could be mended"
     if dry_run:
         return f"{found - left} of {found} damaged places would be mended, out of what Redis's stream has"
-    return f"{found - left} of {found} damaged places were mended" if found else "nothing could be mended"
+    return f"{found - left} of {found} damaged places were mended"
 
 
 def _document(found: int, left: int, losses: list[Loss], adopted: Adopted | None, outcome: str) -> dict[str, object]:

@@ -32,6 +32,10 @@ MOST_FILLED = 1_000_000
 """Events of the stream that are looked through for those of one gap."""
 
 
+MOST_GAPS = 100
+"""More than so many places are one gap: every reader asks of every event which gaps it is behind. Rows in it stay all the same."""
+
+
 @dataclass(frozen=True)
 class Loss:
     """A gap that is to be accepted. `left` of its events are still there, in Postgres or in Redis's stream."""
@@ -88,6 +92,8 @@ class Repair:
         for each in left:
             if each.kind is not damage.Kind.ROWS:
                 raise ConfigurationError(f"{each.why}, and Redis has other events there; --force gives those up")
+        if len(left) > MOST_GAPS:
+            left = [replace(left[0], upto=left[-1].upto)]
         found = [self._loss(each.after, each.upto, each.why) for each in left]
         if found:
             return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine import damage, ledger
+from engine import repair as repairing
 from engine.errors import ConfigurationError
 from engine.ledger import Position
 from tests.integration.shops import History, Shop, one_kind
@@ -13,6 +14,7 @@ from tests.integration.test_repair import (
     adoption,
     anew,
     change,
+    every_fourth_row,
     gone_on,
     old_rows,
     part_of_the_stream,
@@ -203,6 +205,7 @@ def test_rows_beyond_the_position_are_kept_where_nobody_else_has_them(shop: Shop
 
 def test_a_short_ledger_with_a_gap_at_its_beginning_is_not_damaged(shop: Shop) -> None:
     shop.stock("a", 5)
+    shop.stock("a", 6)
     written(shop)
     trimmed(shop, 1)
     change(shop, "DELETE FROM ledger WHERE seq = 1")
@@ -232,4 +235,13 @@ def test_a_gap_may_follow_a_gap(shop: Shop) -> None:
     accepted, _ = gone_on(shop)
     assert len(accepted) == 2
     assert shop.engine.reservations.get(held, None).user == "zoe"
+    assert shop.problems() == ()
+
+
+def test_many_places_are_one_gap(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repairing, "MOST_GAPS", 5)
+    every_fourth_row(shop, History(shop, 3).begin().go_on(120))
+    kept = len(shop.rows())
+    assert len(gone_on(shop)[0]) == 1
+    assert len(shop.rows()) > kept
     assert shop.problems() == ()
