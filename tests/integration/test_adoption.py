@@ -245,3 +245,16 @@ def test_many_places_are_one_gap(shop: Shop, monkeypatch: pytest.MonkeyPatch) ->
     assert len(gone_on(shop)[0]) == 1
     assert len(shop.rows()) > kept
     assert shop.problems() == ()
+
+
+def test_two_repairs_that_adopt_the_same_leave_nothing_to_complain_of(shop: Shop) -> None:
+    """The second one's events are behind the one with which the gap was settled."""
+    lost(shop)
+    shop.stock("a", 100)
+    held = shop.hold("zoe")
+    adoption(shop).settle(BY)
+    for kind, name in (("sku", "a"), ("reservation", held)):
+        shop.engine.scripts.adopt(kind, name, (), BY.actor, BY.reason)
+    shop.pay(held)
+    written(shop)
+    assert shop.problems() == ()
