@@ -15,7 +15,7 @@ from engine.errors import ConfigurationError
 from engine.recovery import Recovery
 from engine.repair import Loss, Repair, unsettled
 
-NOTHING = "nothing is damaged or lost"
+NOTHING = "nothing of the ledger is damaged or lost; what Redis holds otherwise is named by stockade restore --dry-run"
 
 
 @click.command("repair")
