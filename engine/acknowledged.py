@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,7 +14,10 @@ NOTE = """
     INSERT INTO acknowledged (partition, kind, at_ms, actor, reason, what, after_epoch, after_seq, epoch, seq, payload_hash, chain_hash)
     VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
 """
-SETTLE = "UPDATE acknowledged SET settled_seq = %s WHERE partition = %s AND kind = 'gap' AND settled_seq IS NULL"
+SETTLE = (
+    "UPDATE acknowledged SET settled_seq = %s WHERE partition = %s AND kind = 'gap' AND settled_seq IS NULL "
+    "AND (after_seq, seq) IN (SELECT * FROM unnest(%s::bigint[], %s::bigint[]))"
+)
 
 
 class Kind(StrEnum):
@@ -41,9 +45,9 @@ def note(
     connection.execute(NOTE, [partition, kind, at_ms, by.actor, by.reason, what, *words])
 
 
-def settle(connection: Connection, partition: str, seq: int) -> None:
-    """The gaps that aren't settled are so with this event."""
-    connection.execute(SETTLE, [seq, partition])
+def settle(connection: Connection, partition: str, seq: int, those: Sequence[Gap]) -> None:
+    """These gaps are settled with this event, and no other that was accepted meanwhile."""
+    connection.execute(SETTLE, [seq, partition, [gap.after_seq for gap in those], [gap.seq for gap in those]])
 
 
 def problems(connection: Connection, partition: str) -> set[str]:

@@ -6,6 +6,7 @@ the projections; each difference becomes an event that says what Redis holds. Wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Set
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from engine.acknowledged import Acknowledgement
 from engine.catching_up import catching_up
 from engine.database import Connection, Database, answering
 from engine.errors import ConfigurationError, LedgerBroken, StoreUnavailable
-from engine.fold import LEVERS, Fold, Hash
+from engine.fold import COUNTERS, LEVERS, Fold, Hash
 from engine.gaps import Gaps
 from engine.ledger import Position
 from engine.picture import Difference
@@ -26,6 +27,8 @@ from engine.store import Store
 MOST_ROUNDS = 10
 MOST_USERS = 1_000
 """Customers' counts in one event."""
+
+NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 ENDED_MEANWHILE = """
     SELECT id, record FROM reservations WHERE partition = %s AND ended_ms >= %s AND (record->>'created_ms')::bigint <= %s
@@ -86,9 +89,9 @@ class Adoption:
             for _ in range(MOST_ROUNDS):
                 seen = picture.take(self._store, from_ledger(connection, self._partition, behind.ledger))
                 picture.refuse_half(seen)
-                if seen.torn:
+                if torn := [*seen.torn, *_unreadable(seen.fold)]:
                     raise ConfigurationError(
-                        f"Redis holds {', '.join(seen.torn[:3])}, which can't be read: look at it with redis-cli"
+                        f"Redis holds {', '.join(torn[:3])}, which can't be read: look at it with redis-cli"
                     )
                 behind.projections(seen.epoch, seen.seq)
                 reached = self._folded(connection, fold, reached, (seen.epoch, seen.seq))
@@ -99,7 +102,7 @@ class Adoption:
                 self._bring_back(connection, seen.fold.records, found.reservations)
                 reached = self._against_projections(connection, fold, reached, (from_ms, to_ms), found)
                 if not found:
-                    acknowledged.settle(connection, self._partition, reached.seq)
+                    acknowledged.settle(connection, self._partition, reached.seq, gaps.unsettled(accepted))
                     everything.seq = reached.seq
                     return everything
                 self._adopt(found, by)
@@ -168,9 +171,9 @@ class Adoption:
         return reached
 
     def _bring_back(self, connection: Connection, here: dict[str, Hash], names: set[str]) -> None:
-        """Of reservations that Redis doesn't have any more, the record that the projections have, if it ended."""
+        """Of reservations that Redis doesn't have any more, the record that the projections have, if it ended or was paid for."""
         gone = sorted(name for name in names if name not in here)
-        query = "SELECT id, record FROM reservations WHERE partition = %s AND id = ANY(%s) AND ended_ms IS NOT NULL"
+        query = "SELECT id, record FROM reservations WHERE partition = %s AND id = ANY(%s) AND state <> 'reserved'"
         for name, record in connection.execute(query, [self._partition, gone]).fetchall() if gone else ():
             self._scripts.recall(name, record)
 
@@ -183,6 +186,17 @@ class Adoption:
                 self._scripts.adopt("buyers", sku, users[at : at + MOST_USERS], by.actor, by.reason)
         if found.levers:
             self._scripts.adopt("levers", "", LEVERS, by.actor, by.reason)
+
+
+def _unreadable(held: Fold) -> list[str]:
+    """SKUs, and customers' counts, that have no number where one must be: nobody could read the ledger behind them."""
+    skus = [f"SKU {sku}" for sku, fields in held.skus.items() if not all(map(_number, map(fields.get, COUNTERS)))]
+    counts = [f"the counts of SKU {sku}" for sku, users in held.buyers.items() if not all(map(_number, users.values()))]
+    return sorted(skus + counts)
+
+
+def _number(text: str | None) -> bool:
+    return text is not None and NUMBER.fullmatch(text) is not None
 
 
 def _by_sku(buyers: set[tuple[str, str]]) -> Iterator[tuple[str, list[str]]]:

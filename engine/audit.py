@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from engine.durable import Durability
 from engine.errors import StoreUnavailable
 from engine.ledger import Filter, Ledger
+from engine.lenience import adopted
 from engine.values import Event, Line, listed
 
 MOST_TOLD = 1_000
@@ -110,8 +111,8 @@ def _held(event: Event) -> str:
     if event.op != "adopt":
         return ""
     try:
-        kind, *words = json.loads(event.detail)
-        said = ", ".join(f"{name}={value}" for name, value in zip(words[::2], words[1::2], strict=True))
+        kind, held = adopted(event)
+        said = ", ".join(f"{name}={value}" for name, value in held.items())
     except (TypeError, ValueError):
         return event.detail
     return f"{kind} {said or 'that is not there'}"

@@ -15,7 +15,7 @@ from engine.errors import ConfigurationError
 from engine.recovery import Recovery
 from engine.repair import Loss, Repair, unsettled
 
-NOTHING = "nothing is damaged or lost"
+NOTHING = "nothing of the ledger is damaged or lost; what Redis holds otherwise is named by stockade restore --dry-run"
 
 
 @click.command("repair")
@@ -41,6 +41,8 @@ def repair_command(dry_run: bool, accept: str | None, force: bool, as_json: bool
     recovery = Recovery(engine.database, engine.store, engine.scripts, engine.settings.retain_ms)
     repair = Repair(engine.database, engine.store, recovery)
     if force:
+        # Redis may be all that still has rows which the chain proves.
+        repair.mend(repair.look())
         repair.give_up_redis()
     found = repair.look()
     left = repair.mend(found, dry_run=dry_run)
@@ -54,10 +56,12 @@ def repair_command(dry_run: bool, accept: str | None, force: bool, as_json: bool
             repair.accept(losses, by)
             accepted += losses
             # Behind it may be something else that is lost.
-            losses = repair.losses(repair.mend(repair.look()))
+            before, losses = losses, repair.losses(repair.mend(repair.look()))
+            if losses == before:
+                raise ConfigurationError(f"{losses[0]}, though that was accepted")
         repair.reopen()
         adopted = Adoption(engine.database, engine.store, engine.scripts, engine.settings.retain_ms).settle(by)
-    outcome = _outcome(len(found), len(left), losses, adopted, dry_run)
+    outcome = _outcome(len(found), len(left), bool(losses or again), adopted, dry_run)
     if as_json:
         click.echo(json.dumps(_document(len(found), len(left), accepted or losses, adopted, outcome)))
     else:
@@ -67,22 +71,26 @@ def repair_command(dry_run: bool, accept: str | None, force: bool, as_json: bool
             click.echo(f"accepted: {loss}")
         for loss in losses:
             click.echo(str(loss))
+        for gap in again if adopted is None else ():
+            click.echo(f"the gap after {gap.after_epoch}-{gap.after_seq} was accepted and isn't settled")
         click.echo(outcome)
     if (losses or again) and adopted is None and not dry_run:
         raise ConfigurationError("Run it again with --accept REASON to go on without what is lost")
 
 
-def _outcome(found: int, left: int, losses: list[Loss], adopted: Adopted | None, dry_run: bool) -> str:
+def _outcome(found: int, left: int, lost: bool, adopted: Adopted | None, dry_run: bool) -> str:
     if adopted is not None:
         words = f"{len(adopted.skus)} SKUs, {len(adopted.reservations)} reservations and {len(adopted.buyers)} customers' counts"
         return (
             f"the ledger goes on; put on record as Redis holds them: {words}{', the levers' if adopted.levers else ''}"
         )
-    if not (found or losses):
+    if not (found or lost):
         return NOTHING
+    if not found:
+        return "nothing could be mended"
     if dry_run:
         return f"{found - left} of {found} damaged places would be mended, out of what Redis's stream has"
-    return f"{found - left} of {found} damaged places were mended" if found else "nothing could be mended"
+    return f"{found - left} of {found} damaged places were mended"
 
 
 def _document(found: int, left: int, losses: list[Loss], adopted: Adopted | None, outcome: str) -> dict[str, object]:

@@ -14,9 +14,10 @@ from typing import Any
 import orjson
 
 from engine import gaps, ledger
+from engine.comparison import OVERLAP
 from engine.database import Connection
 from engine.errors import LedgerBroken
-from engine.gaps import Gaps
+from engine.gaps import Gap, Gaps
 from engine.ledger import PAGE, Position, followed
 from engine.store import Store
 from engine.writer import COPY, MOVE, follow, values_of
@@ -112,7 +113,7 @@ def page(
     last, found = judged(rows, after, accepted)
     if len(rows) == PAGE:
         return last, found, True
-    last = _over(accepted, last)
+    last = _over(accepted, last) if last.seq < upto.seq else last
     if not _proves(last, upto):
         found.append(
             Damage(last, upto, f"ledger_gap: Postgres has no sound event between {last.entry_id} and {upto.entry_id}")
@@ -198,7 +199,7 @@ def mend(connection: Connection, store: Store, damage: Damage, *, replacing: boo
     with connection.transaction():
         end = ledger.position(connection, partition, lock=True)
         if damage.kind is Kind.POSITION:
-            return _position_set(connection, store, damage.after, end)
+            return _position_set(connection, store, damage.after, end, replacing=replacing)
         if damage.kind is Kind.BEYOND:
             return replacing and _removed(connection, store, end)
         if damage.upto.seq - damage.after.seq > MOST_PUT_BACK:
@@ -228,13 +229,15 @@ def mend(connection: Connection, store: Store, damage: Damage, *, replacing: boo
     return True
 
 
-def _position_set(connection: Connection, store: Store, after: Position, end: Position) -> bool:
-    """Set the ledger's position to its last row, unless Redis has another event there."""
+def _position_set(connection: Connection, store: Store, after: Position, end: Position, *, replacing: bool) -> bool:
+    """Set the ledger's position to its last row, unless Redis has another event there; with `replacing` also where Redis's stream has none."""
     partition = store.keys.partition
     rows = connection.execute(NEWEST, [partition, 1]).fetchall()
     if not rows or (last := _position(rows[0])).seq < end.seq or last != after:
         return False
     beyond = store.entries(last.entry_id, 1)
+    if replacing and beyond and beyond[0].seq > last.seq:
+        beyond = []
     if beyond and (beyond[0].epoch, beyond[0].seq, beyond[0].payload_hash) != (last.epoch, last.seq, last.payload_hash):
         return False
     connection.execute(MOVE, [partition, last.epoch, last.seq, last.payload_hash, last.chain_hash])
@@ -242,13 +245,36 @@ def _position_set(connection: Connection, store: Store, after: Position, end: Po
 
 
 def _removed(connection: Connection, store: Store, end: Position) -> bool:
-    """Remove the rows beyond the ledger's position, unless Redis has such events."""
+    """Remove the rows beyond the ledger's position, unless one may be all that is left of an event.
+
+    Whatever Redis has there the writer then writes anew.
+    """
     partition = store.keys.partition
-    if store.entries(f"({end.entry_id}" if end.seq else "-", 1):
+    beyond = store.entries(f"({end.entry_id}" if end.seq else "-", 1)
+    goes_on = bool(beyond) and beyond[0].seq == end.seq + 1
+    if not goes_on and last_beyond(connection, partition, end):
         return False
     connection.execute(
         "DELETE FROM ledger WHERE partition = %s AND (epoch, seq) > (%s, %s)", [partition, end.epoch, end.seq]
     )
+    return True
+
+
+def last_beyond(connection: Connection, partition: str, end: Position) -> Position | None:
+    """Of the rows beyond the ledger's position, the last one that is what somebody has written, though nothing chains it."""
+    rows = connection.execute(NEWEST, [partition, OVERLAP]).fetchall()
+    own = (row for row in rows if (row[0], row[1]) > (end.epoch, end.seq) and _is_own(row))
+    return next(map(_position, own), None)
+
+
+def _is_own(row: Row) -> bool:
+    """Whether the hash of a row is its own."""
+    here = _position(row)
+    within = Gap(here.epoch, here.seq - 1, here.epoch, here.seq, here.payload_hash, here.chain_hash)
+    try:
+        followed(Position(here.epoch, here.seq - 1), row, [within])
+    except LedgerBroken:
+        return False
     return True
 
 
@@ -258,9 +284,10 @@ def _proves(reached: Position, upto: Position) -> bool:
 
 
 def _over(accepted: Gaps, position: Position) -> Position:
-    """The position behind a gap that was accepted, if the next event would be in it and no row of it is left."""
-    gap = gaps.after(accepted, position)
-    return Position(gap.epoch, gap.seq, gap.payload_hash, gap.chain_hash) if gap else position
+    """The position behind gaps that were accepted, if the next event would be in them and no row of them is left."""
+    while gap := gaps.after(accepted, position):
+        position = Position(gap.epoch, gap.seq, gap.payload_hash, gap.chain_hash)
+    return position
 
 
 def _follows(before: Position, row: Row) -> bool:

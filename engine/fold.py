@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from engine import gaps
 from engine.gaps import Gaps
-from engine.lenience import make_room
+from engine.lenience import adopted, make_room, readable
 from engine.states import State
 from engine.values import Event, Line, packed, unpacked
 
@@ -88,13 +89,20 @@ class Fold:
 
     def apply(self, event: Event) -> None:
         """Take one event in. Raises KeyError or ValueError on one that can't follow what is known."""
+        self._lenient = bool(self.gaps) and gaps.reach(self.gaps, event.seq)
+        try:
+            if not self._lenient or readable(event):
+                self._apply(event)
+        except (IndexError, TypeError) as error:
+            raise ValueError(str(error)) from error
+
+    def _apply(self, event: Event) -> None:
         self.clock_ms = max(self.clock_ms, event.at_ms)
         created = event.op == "recount" and event.lines[0].sku not in self.skus
         effect = "commit late" if event.op == "commit" and event.detail == "late" else event.op
         if event.op == "adopt":
             self._adopt(event)
             return
-        self._lenient = bool(self.gaps) and gaps.reach(self.gaps, event.seq)
         if self._lenient:
             make_room(self, event, effect)
         if effect in MOVES:
@@ -152,15 +160,15 @@ class Fold:
 
     def _adopt(self, event: Event) -> None:
         """What Redis held at that moment, whatever was known before. Raises ValueError where it doesn't say what."""
-        kind, *words = json.loads(event.detail)
-        held: Hash = dict(zip(words[::2], words[1::2], strict=True))
+        kind, held = adopted(event)
         if kind == "levers":
             self.selling = {name: value for name, value in held.items() if value or name == "selling_reason"}
         elif kind == "reservation" and self._later("rsv", event.reservation_id, event.seq):
             self._adopt_record(event.reservation_id, held, event.at_ms)
         elif kind == "sku" and self._later("sku", event.lines[0].sku, event.seq):
             held.pop("next_release_ms", None)
-            self.skus[event.lines[0].sku] = held
+            self.skus.pop(event.lines[0].sku, None)
+            self.skus |= {event.lines[0].sku: held} if held else {}
         elif kind == "buyers" and self._later("buyers", event.lines[0].sku, event.seq):
             users = self.buyers.setdefault(event.lines[0].sku, {}) | held
             self.buyers[event.lines[0].sku] = {user: units for user, units in users.items() if units}
@@ -282,6 +290,17 @@ class Fold:
 
     def _flat(self, sku: str) -> list[str]:
         return [word for pair in self.skus.get(sku, {}).items() for word in pair]
+
+
+def adopted_users(events: Iterable[Event]) -> set[str]:
+    """The customers whose counts these events adopt."""
+    users = set[str]()
+    for event in events:
+        if event.op == "adopt" and not event.reservation_id:
+            with suppress(ValueError, TypeError):
+                kind, held = adopted(event)
+                users |= held.keys() if kind == "buyers" else set()
+    return users
 
 
 def _added(record: Hash, name: str, lines: tuple[Line, ...]) -> str:

@@ -324,8 +324,10 @@ def followed(before: Position, row: Sequence[object], accepted: Gaps = ()) -> Po
     payload_hash = entry.payload_hash
     changed = payload_hash != row[15] or entry.skus != row[17]
     gap = gaps.after(accepted, before)
-    if gap and entry.seq > gap.seq:
-        before, gap = Position(gap.epoch, gap.seq, gap.payload_hash, gap.chain_hash), None
+    while gap and entry.seq > gap.seq:
+        # Behind it may be another one.
+        before = Position(gap.epoch, gap.seq, gap.payload_hash, gap.chain_hash)
+        gap = gaps.after(accepted, before)
     if gap is None:
         if entry.seq != before.seq + 1:
             raise LedgerBroken("ledger_gap", f"Postgres has no event between {before.entry_id} and {epoch}-{seq}")

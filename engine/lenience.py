@@ -6,6 +6,8 @@ reserved + allocated, no counter falls below 0, and what is claimed stays claime
 
 from __future__ import annotations
 
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -35,6 +37,10 @@ MUST_BE: dict[str, tuple[State, ...]] = {
 WHOLE = frozenset({"release", "expire", "commit", "commit late"})
 """Events that move all the units of a hold."""
 
+OF_ONE_SKU = frozenset({"restock", "withdraw", "recount", "configure"})
+
+ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+
 PARTS = frozenset({"cancelled", "fulfilled"})
 
 
@@ -47,8 +53,34 @@ def make_room(fold: Fold, event: Event, effect: str) -> None:
         _free(fold, {line.sku: line.quantity for line in event.lines})
     elif effect in MUST_BE and event.reservation_id:
         _have_record(fold, event, effect)
-    elif effect in ("restock", "withdraw", "recount", "configure"):
+    elif effect in OF_ONE_SKU:
         _have_stock(fold, event, effect)
+
+
+def readable(event: Event) -> bool:
+    """Whether an event is one that a script writes. What another one did, if anything, is adopted."""
+    try:
+        if event.op == "adopt":
+            kind, held = adopted(event)
+            return (
+                (bool(event.reservation_id) and _whole(held))
+                if kind == "reservation"
+                else kind == "levers" or len(event.lines) == 1
+            )
+        if event.op in ("cancel", "fulfil"):
+            return not event.detail or bool(State(event.detail))
+        if event.op in ("recount", "configure"):
+            dict(json.loads(event.detail or "[]"))
+        return event.op not in OF_ONE_SKU or len(event.lines) == 1
+    except (KeyError, ValueError, TypeError):
+        return False
+
+
+def _whole(held: dict[str, str]) -> bool:
+    """Whether it is a record, or none."""
+    return not held or bool(
+        State(held["state"]) and unpacked(held["lines"]) and held["user"] and int(held["deadline_ms"])
+    )
 
 
 def _have_record(fold: Fold, event: Event, effect: str) -> None:
@@ -103,6 +135,15 @@ def _have_stock(fold: Fold, event: Event, effect: str) -> None:
     short = line.quantity if effect == "withdraw" else -line.quantity if effect == "recount" else 0
     if short > 0:
         _free(fold, {line.sku: short})
+
+
+def adopted(event: Event) -> tuple[str, dict[str, str]]:
+    """What an event that adopts says that was there: its kind and the fields. Raises ValueError.
+
+    A byte that is no text stands in the stream's events as an escape, which JSON doesn't know.
+    """
+    kind, *words = json.loads(ESCAPE.sub(lambda found: rf"\{found[0]}" if found[1] == "x" else found[0], event.detail))
+    return kind, dict(zip(words[::2], words[1::2], strict=True))
 
 
 def claims(record: Hash) -> dict[str, int]:

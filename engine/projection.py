@@ -14,7 +14,7 @@ import orjson
 from engine import gaps, ledger
 from engine.database import Connection, Database, answering
 from engine.errors import LedgerBroken
-from engine.fold import Answer, Fold, Hash
+from engine.fold import Answer, Fold, Hash, adopted_users
 from engine.ledger import PAGE, Position
 from engine.values import Event, unpacked
 
@@ -111,6 +111,9 @@ class Projection:
             if (epoch, seq) == (end.epoch, end.seq):
                 return end, False
             at = ledger.at(connection, self._partition, epoch, seq)
+            if at.seq >= end.seq:
+                # The ledger's position was set back. What is folded already must not be folded again.
+                return at, False
             page = _bounded(next(islice(ledger.events(connection, self._partition, at, end), 1), []))
             if not page:
                 # Nothing is left of what follows but a gap that was accepted.
@@ -121,14 +124,14 @@ class Projection:
             fold = self._touched(connection, page)
             fold.clock_ms, fold.selling = clock_ms, selling
             fold.gaps = gaps.read(connection, self._partition)
-            before = {sku: dict(users) for sku, users in fold.buyers.items()}
+            skus, before = set(fold.skus), {sku: dict(users) for sku, users in fold.buyers.items()}
             try:
                 fold.apply_all(page)
             except (KeyError, ValueError) as error:
                 raise LedgerBroken(
                     "ledger_unfoldable", f"An event after {at.entry_id} can't follow the ones before it: {error}"
                 ) from error
-            self._put(connection, fold, before)
+            self._put(connection, fold, skus, before)
             last = page[-1]
             connection.execute(
                 MOVE, [last.epoch, last.seq, fold.clock_ms, orjson.dumps(fold.selling).decode(), self._partition]
@@ -151,7 +154,7 @@ class Projection:
                 fold.ended_ms[name] = ended_ms
         # Behind an accepted gap an event may end what its reservation was before, with other lines.
         skus = list({*skus, *(line.sku for record in fold.records.values() for line in unpacked(record["lines"]))})
-        users = list({*users, *(record["user"] for record in fold.records.values())})
+        users = list({*users, *(record["user"] for record in fold.records.values()), *adopted_users(page)})
         fold.skus = dict(
             connection.execute(
                 "SELECT sku, record FROM skus WHERE partition = %s AND sku = ANY(%s)", [self._partition, skus]
@@ -165,7 +168,9 @@ class Projection:
             fold.buyers.setdefault(sku, {})[user] = str(units)
         return fold
 
-    def _put(self, connection: Connection, fold: Fold, buyers_before: dict[str, dict[str, str]]) -> None:
+    def _put(
+        self, connection: Connection, fold: Fold, skus_before: set[str], buyers_before: dict[str, dict[str, str]]
+    ) -> None:
         partition = self._partition
         # As one document each: an array's elements would be escaped one by one, in Python.
         skus = [{"sku": name, "record": fields} for name, fields in fold.skus.items()]
@@ -178,6 +183,9 @@ class Projection:
         counts = [(sku, user, int(units)) for sku, users in fold.buyers.items() for user, units in users.items()]
         if counts:
             connection.execute(PUT_BUYERS, [partition, *map(list, zip(*counts, strict=True))])
+        lost = [sku for sku in skus_before if sku not in fold.skus]
+        if lost:
+            connection.execute("DELETE FROM skus WHERE partition = %s AND sku = ANY(%s)", [partition, lost])
         gone = [
             (sku, user)
             for sku, users in buyers_before.items()

@@ -21,7 +21,7 @@ from engine.database import Connection, Database, answering
 from engine.errors import ConfigurationError, LedgerBroken, StoreUnavailable
 from engine.gaps import Gap
 from engine.ledger import PAGE, Entry, Position, chained, followed
-from engine.recovery import Finding, Need, Recovery
+from engine.recovery import NOTHING_IN_LEDGER, Finding, Need, Recovery
 from engine.store import Store
 from engine.writer import COPY, MOVE, values_of
 
@@ -30,6 +30,10 @@ LOOKS_EVERY_SECONDS = 0.1
 
 MOST_FILLED = 1_000_000
 """Events of the stream that are looked through for those of one gap."""
+
+
+MOST_GAPS = 100
+"""More than so many places are one gap: every reader asks of every event which gaps it is behind. Rows in it stay all the same."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class Repair:
         """Put right what the hash chain proves, while the shop sells on. Returns: what is left, or would be."""
         left: list[Damage] = []
         with self._database.connect() as connection, answering(), connection.transaction(force_rollback=dry_run):
+            # It waits while Redis is asked.
+            connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
             left += [each for each in found if not damage.mend(connection, self._store, each, replacing=True)]
         return left
 
@@ -82,9 +88,12 @@ class Repair:
         Raises:
             ConfigurationError: Redis has other events than the ledger, or the ledger can't be read.
         """
+        left = list(map(self._beyond, left))
         for each in left:
             if each.kind is not damage.Kind.ROWS:
                 raise ConfigurationError(f"{each.why}, and Redis has other events there; --force gives those up")
+        if len(left) > MOST_GAPS:
+            left = [replace(left[0], upto=left[-1].upto)]
         found = [self._loss(each.after, each.upto, each.why) for each in left]
         if found:
             return found
@@ -104,8 +113,14 @@ class Repair:
         return []
 
     def give_up_redis(self) -> None:
-        """Forget all that Redis has: it will be made anew from what is left of the ledger."""
+        """Forget all that Redis has: it will be made anew from what is left of the ledger.
+
+        Raises:
+            ConfigurationError: the ledger is empty; that would only erase.
+        """
         with self._recovery.alone():
+            if self._end().seq == 0:
+                raise ConfigurationError(NOTHING_IN_LEDGER)
             self._recovery.wipe(self._recovery.shut("what it had was given up by a person", restoring=True))
 
     def accept(self, losses: list[Loss], by: Acknowledgement) -> None:
@@ -119,6 +134,8 @@ class Repair:
                 # Redis must not go on from events that nobody has.
                 self._recovery.shut("the ledger goes on after a gap that was accepted", restoring=False)
             with self._database.connect() as connection, answering(), connection.transaction():
+                # It waits while rows are judged, and Redis is asked.
+                connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 end = ledger.position(connection, self._partition, lock=True)
                 for loss in losses:
                     self._accept(connection, loss, end, by)
@@ -147,6 +164,14 @@ class Repair:
         with self._database.connect() as connection, answering():
             return ledger.position(connection, self._partition)
 
+    def _beyond(self, each: Damage) -> Damage:
+        """Rows beyond the ledger's position, as the end of a gap, if one of them is as it was written."""
+        if each.kind is not damage.Kind.BEYOND:
+            return each
+        with self._database.connect() as connection, answering():
+            last = damage.last_beyond(connection, self._partition, each.after)
+        return replace(each, upto=last, kind=damage.Kind.ROWS) if last else each
+
     def _loss(self, after: Position, upto: Position, why: str) -> Loss:
         with self._database.connect() as connection, answering():
             sound, _ = self._rows(connection, Gap(*_words(after, upto)))
@@ -164,12 +189,17 @@ class Repair:
         return int(row[0]) if row else 0
 
     def _ahead(self, finding: Finding) -> Loss:
-        """Redis goes on from an event that the ledger doesn't have, and neither does the stream.
+        """Redis, or what was made out of the ledger, goes on from an event that the ledger doesn't have, and neither does the stream.
 
         Raises:
             ConfigurationError: they contradict each other.
         """
         here, there = finding.redis, finding.ledger
+        with self._database.connect() as connection, answering():
+            known = Position(*projection.reached(connection, self._partition))
+        if here.seq == 0 and known.seq > there.seq:
+            # Of Postgres only the ledger was lost. What was made out of it tells what happened.
+            return self._loss(there, replace(known, chain_hash=chained(there.chain_hash, b"")), finding.why)
         if finding.broken != "ledger_gap" or here.seq <= there.seq:
             raise ConfigurationError(
                 f"{finding.why}. See stockade restore --dry-run; --force gives up what only Redis has"

@@ -106,7 +106,9 @@ class Scripts:
     def recall(self, reservation_id: str, record: Mapping[str, str]) -> None:
         """Bring a record back that Redis has let go; one that is there stays as it is."""
         keys = [self._keys.meta, self._keys.reservation(reservation_id)]
-        reply = self._run("recall", keys, [self._settings.retain_ms, *flat(record)])
+        # An open order stays.
+        retain_ms = 0 if record["state"] == State.COMMITTED else self._settings.retain_ms
+        reply = self._run("recall", keys, [retain_ms, *flat(record)])
         if reply == ["closed"]:
             refuse(reply)
 

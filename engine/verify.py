@@ -131,7 +131,7 @@ def _folded(pages: Iterator[list[Event]], record: Record, fold: Fold, retain_ms:
     unjudged: Event | None = None
     for page in pages:
         for event in page:
-            if gaps.reach(fold.gaps, event.seq):
+            if event.op == "adopt" or gaps.reach(fold.gaps, event.seq):
                 unjudged = event
             else:
                 if unjudged:

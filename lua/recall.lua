@@ -2,7 +2,7 @@
 --
 -- KEYS[1] meta         hash    gate
 -- KEYS[2] reservation  hash    the record, which must be gone
--- ARGV[1] retain_ms    milliseconds to keep it
+-- ARGV[1] retain_ms    milliseconds to keep it; 0 for an open order, which stays
 -- ARGV[2], [3] ... field, value of the record as Postgres has it
 -- Returns, in order of precedence:
 --   {'closed'}
@@ -19,5 +19,5 @@ if redis.call('EXISTS', reservation_key) == 1 then return {'known'} end
 
 -- Nothing below this line can refuse.
 redis.call('HSET', reservation_key, unpack(ARGV, 2))
-redis.call('PEXPIRE', reservation_key, retain_ms)
+if retain_ms ~= '0' then redis.call('PEXPIRE', reservation_key, retain_ms) end
 return {'recalled'}

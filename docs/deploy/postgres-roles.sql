@@ -36,8 +36,8 @@ GRANT INSERT ON ledger TO stockade_service;
 GRANT INSERT, UPDATE (epoch, seq, payload_hash, chain_hash) ON ledger_position TO stockade_service;
 
 -- What is made out of the record. To have it made anew, the owner empties these tables: see docs/durability.md.
-GRANT INSERT, UPDATE ON projection_position, reservations, skus TO stockade_service;
-GRANT INSERT, UPDATE, DELETE ON buyers, checkouts, answers TO stockade_service;
+GRANT INSERT, UPDATE ON projection_position, reservations TO stockade_service;
+GRANT INSERT, UPDATE, DELETE ON skus, buyers, checkouts, answers TO stockade_service;
 GRANT INSERT ON payments TO stockade_service;
 
 -- Snapshots are thinned out as they get old; their entries go with them, by the foreign key.

@@ -89,7 +89,7 @@ class Record:
         found = [] if self._part else [*self._order(event), *self._terms.take(event)]
         if event.op == "reserve":
             found += self._begin(event)
-        elif event.reservation_id and event.op != "unknown_reservation":
+        elif event.reservation_id and event.op not in ("unknown_reservation", "adopt"):
             found += self._go_on(event, effect)
         return [*found, *self._move(event, effect)]
 

@@ -27,6 +27,7 @@ COMMANDS = {
     "verify": ["verify"],
     "snapshot": ["snapshot"],
     "restore": ["restore", "--dry-run"],
+    "repair": ["repair", "--dry-run"],
     "explain": ["explain", "sneaker-42"],
     "stock show": ["stock", "show"],
     "stock load": ["stock", "load", "FILE"],

@@ -35,8 +35,8 @@ TYPED = [each for each in commands((ROOT / "docs" / "RUNBOOK.md").read_text()) i
 BY_ADMINISTRATORS = {"CONFIG SET"}
 """Of Redis: the table in "Getting in" says so."""
 
-BY_THE_SERVICE = {"keeper", "snapshot", "restore"}
-"""With stockade-keeper and stockade_service: that table says so."""
+BY_THE_SERVICE = {"keeper", "snapshot", "restore", "repair"}
+"""With stockade-keeper, and stockade_service or the owner of the tables: that table says so."""
 
 
 @dataclass
