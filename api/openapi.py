@@ -123,7 +123,7 @@ def _parameters(route: Route, converter: OpenAPIConverter) -> list[dict[str, Any
 
 def _tag(route: Route) -> str:
     word = route.path.split("/")[2]
-    return next(name for name, (words, _) in TAGS.items() if word in words)
+    return next((name for name, (words, _) in TAGS.items() if word in words), word)
 
 
 def _parameter(place: str, name: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
+import random
 import re
 import secrets
 import string
@@ -23,8 +25,12 @@ def random_id() -> str:
 
 
 def random_word() -> str:
-    """64 bits for what need not be unguessable, only different from others."""
-    return secrets.token_hex(8)
+    """64 bits for what need not be unguessable, only different from others, also of processes that were forked."""
+    return f"{_WORDS.getrandbits(64):016x}"
+
+
+_WORDS = random.Random(secrets.randbits(128))  # noqa: S311
+os.register_at_fork(after_in_child=lambda: _WORDS.seed(secrets.randbits(128)))
 
 
 def is_reservation_id(text: str) -> bool:

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
-from redis.exceptions import NoScriptError, ReadOnlyError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from engine import errors
 from engine.config import Settings
@@ -48,7 +47,7 @@ from engine.replies import (
 from engine.restoring import Call, Restoring, Words
 from engine.sku_names import stored
 from engine.states import State
-from engine.store import Record, Store, answering, sku_from
+from engine.store import Record, Store, failed, sku_from
 from engine.values import Lever, Line, Operation, Order, Origin, Sku, SkuChange
 
 
@@ -433,33 +432,27 @@ class Scripts:
             return []
         known = [("EVALSHA", self._digests[name], len(keys), *keys, *arguments) for keys, arguments in calls]
         replies: list[Any] = [None] * len(calls)
-        failed, began_s = errors.StoreUnavailable.code, time.perf_counter()
+        code, began_s = errors.StoreUnavailable.code, time.perf_counter()
         try:
-            with self._answering():
-                replies = self._calls.ask(*known)
-                for at, reply in enumerate(replies):
-                    if isinstance(reply, NoScriptError):
-                        # A new server, or somebody has flushed its scripts. EVAL leaves the script there.
-                        [replies[at]] = [reply] = self._calls.ask(("EVAL", self._sources[name], *known[at][2:]))
-                    if isinstance(reply, Exception):
-                        raise reply
-        except errors.EngineError as error:
-            failed = error.code
-            raise
-        finally:
-            self._meter.ran(name, time.perf_counter() - began_s, [outcome(reply, failed) for reply in replies])
-        return replies
-
-    @contextmanager
-    def _answering(self) -> Iterator[None]:
-        """As `answering`; a server that has become a replica is connected to anew, which certifies it anew."""
-        try:
-            with answering():
-                yield
-        except errors.StoreUnavailable as error:
-            if isinstance(error.__cause__, ReadOnlyError):
+            replies = self._calls.ask(*known)
+            for at, reply in enumerate(replies):
+                if isinstance(reply, NoScriptError):
+                    # A new server, or somebody has flushed its scripts. EVAL leaves the script there.
+                    [replies[at]] = [reply] = self._calls.ask(("EVAL", self._sources[name], *known[at][2:]))
+                if isinstance(reply, Exception):
+                    raise reply
+        except RedisError as error:
+            if isinstance(error, ReadOnlyError):
+                # A server that has become a replica is connected to anew, which certifies it anew.
                 self._redis.connection_pool.disconnect(inuse_connections=False)
-            raise
+            told = failed(error)
+            code = getattr(told, "code", code)
+            if told is error:
+                raise
+            raise told from error
+        finally:
+            self._meter.ran(name, time.perf_counter() - began_s, [outcome(reply, code) for reply in replies])
+        return replies
 
 
 def _configured(sku: str, reply: Reply) -> tuple[Sku, bool]:

@@ -110,23 +110,30 @@ CANT_NOW = (
 """Replies of a Redis that is there, but can't do it: full, a replica, loading, without the script in a pipeline, …"""
 
 
+def failed(error: RedisError) -> Exception:
+    """The engine's own error for a way in which Redis fails; the same error, if it is a defect of ours."""
+    if isinstance(error, ResponseError):
+        # In a pipeline redis-py puts the command before the words of Redis.
+        said = str(error).rpartition("of pipeline caused error: ")[2]
+        if isinstance(error, CANT_NOW) or said.startswith(("MISCONF", "NOREPLICAS", "BUSY")):
+            return StoreUnavailable("Redis can't answer now")
+        if "XADD" in said:
+            return Inconsistent("The ledger is ahead of its counter; nothing was changed")
+        return error
+    if isinstance(error, NotCertified):
+        return Closed("This Redis has not been compared with the ledger yet")
+    return StoreUnavailable("Redis can't answer now")
+
+
 @contextmanager
 def answering() -> Iterator[None]:
     """Turn the ways in which Redis fails into the engine's own errors."""
     try:
         yield
-    except ResponseError as error:
-        # In a pipeline redis-py puts the command before the words of Redis.
-        said = str(error).rpartition("of pipeline caused error: ")[2]
-        if isinstance(error, CANT_NOW) or said.startswith(("MISCONF", "NOREPLICAS", "BUSY")):
-            raise StoreUnavailable("Redis can't answer now") from error
-        if "XADD" in said:
-            raise Inconsistent("The ledger is ahead of its counter; nothing was changed") from error
-        raise
-    except NotCertified as error:
-        raise Closed("This Redis has not been compared with the ledger yet") from error
     except RedisError as error:
-        raise StoreUnavailable("Redis can't answer now") from error
+        if (told := failed(error)) is error:
+            raise
+        raise told from error
 
 
 def check(redis: Redis) -> None:
@@ -469,14 +476,18 @@ class Store:
 
     def _ask(self, *commands: Command) -> list[Any]:
         """Replies to commands that may be sent twice, in one round trip, on a loop with whatever others ask in the same turn."""
-        with answering():
-            try:
-                replies = self.calls.ask(*commands)
-            except UnicodeDecodeError as error:
-                raise Inconsistent("Redis has bytes where only text was written") from error
+        # Not with `answering`, which would cost as much as all the rest of this.
+        try:
+            replies = self.calls.ask(*commands)
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise reply
+        except UnicodeDecodeError as error:
+            raise Inconsistent("Redis has bytes where only text was written") from error
+        except RedisError as error:
+            if (told := failed(error)) is error:
+                raise
+            raise told from error
         return replies
 
     def time_ms(self) -> int:
