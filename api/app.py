@@ -67,6 +67,10 @@ class Stockade(Flask):
         """Note how long a request has waited for its turn."""
         self._parts.engine.meter.waited("turn", seconds)
 
+    def lagged(self, seconds: float) -> None:
+        """Note how late the loop was for what it does once a second: so long something has held up everybody."""
+        self._parts.engine.meter.waited("loop", seconds)
+
     def behind_s(self) -> float:
         """For how long Redis owes an answer: who comes now would wait as long."""
         return self._parts.engine.store.calls.oldest_s()

@@ -90,8 +90,10 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         self.base = _base_environ(self)
         # Benchmarks have other apps here.
         self._note_wait: Callable[[float], None] = getattr(self.wsgi, "waited", lambda seconds: None)
+        self._note_lag: Callable[[float], None] = getattr(self.wsgi, "lagged", lambda seconds: None)
         self._behind_s: Callable[[], float] = getattr(self.wsgi, "behind_s", lambda: 0.0)
         PLACES.write(self.place, 0)
+        self._beats_at_s = time.monotonic()
         self._listen()
         self._beat()
         if not self.alive:
@@ -116,15 +118,20 @@ class Worker(GunicornWorker):  # type: ignore[misc]
                 self._loop.remove_reader(listener.sock)
 
     def _beat(self) -> None:
-        """Once a second: tell gunicorn that this worker lives, end those whose time is up, follow a parent that is gone."""
+        """Once a second: tell gunicorn that this worker lives, note how late that is, end those whose time is up, follow a parent that is gone."""
         self.notify()
         if self.alive and self.ppid != os.getppid():
             self._stop()
         now_s = time.monotonic()
+        self._note_lag(max(0.0, now_s - self._beats_at_s))
+        self._end_the_late(now_s)
+        if self.alive:
+            self._beats_at_s = now_s + BEAT_SECONDS
+            self._loop.call_later(BEAT_SECONDS, self._beat)
+
+    def _end_the_late(self, now_s: float) -> None:
         for connection in [each for each in self._connections if each.until_s < now_s]:
             connection.time_out()
-        if self.alive:
-            self._loop.call_later(BEAT_SECONDS, self._beat)
 
     def _stop(self) -> None:
         """Take no more connections. Those that are kept get one more answer, which says that they are closed."""
@@ -139,8 +146,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
     def _end_when_done(self) -> None:
         now_s = time.monotonic()
         self.notify()
-        for connection in [each for each in self._connections if each.until_s < now_s]:
-            connection.time_out()
+        self._end_the_late(now_s)
         if not self._connections or now_s > self._stops_at_s:
             self._loop.stop()
         else:

@@ -16,6 +16,7 @@ from loadtests.bench.report import DIRECTORY, Run
 MEASUREMENTS = {
     "ceiling": "ceiling",
     "http": "web",
+    "servers": "web",
     "fastapi": "web",
     "postgres": "web",
     "whole": "web",
@@ -36,7 +37,8 @@ MEASUREMENTS = {
 
 
 def measurement(name: str) -> Callable[[Run], None]:
-    found: Callable[[Run], None] = getattr(importlib.import_module(f"loadtests.bench.{MEASUREMENTS[name]}"), name)
+    module = importlib.import_module(f"loadtests.bench.{MEASUREMENTS[name]}")
+    found: Callable[[Run], None] = getattr(module, {"servers": "servers_of_http"}.get(name, name))
     return found
 
 

@@ -13,6 +13,7 @@ from loadtests.bench.report import Run, Target
 SERVICE = "api.wsgi:app()"
 HELLO = "loadtests.bench.trivial:hello()"
 FASTAPI = "loadtests.bench.rival_fastapi:app"
+BRIDGE = "loadtests.bench.asgi_bridge:app"
 POSTGRES = "loadtests.bench.rival_postgres:app()"
 NOWHERE = "unix:///nowhere"
 """For apps that need no Redis, but whose settings ask for one."""
@@ -57,6 +58,22 @@ def http(run: Run) -> None:
     run.compare("HTTP refusal, sold out / Flask hello, best", refusal, hello, "/s", Target(1.8))
     run.compare("HTTP availability / Flask hello, best", availability, hello, "/s", Target(3.0))
     run.compare("HTTP batch of 100 / single calls", batch, reserve, "/s", Target(5))
+
+
+def servers_of_http(run: Run) -> None:
+    """One and the same service behind our worker, uvicorn, gunicorn's ASGI worker and gunicorn's threads."""
+    with shop.on_sale(run.kind) as url, ExitStack() as stack:
+        given = shop.environment(url)
+        beside = {
+            "our worker": fronts.flask(SERVICE, given),
+            "uvicorn": fronts.uvicorn(BRIDGE, given),
+            "gunicorn's ASGI worker": fronts.gunicorn_asgi(BRIDGE, given),
+            "gunicorn's threads, 16": fronts.gthread(SERVICE, given, threads=16),
+        }
+        sides = [Side(name, stack.enter_context(front), calls.reserve()) for name, front in beside.items()]
+        found = calls.in_turn(run, "servers", sides)
+    ours, *others = (each.rate for each in found.values())
+    run.compare("reserve behind our worker / behind the best other", ours, max(others), "/s", Target(1.2))
 
 
 def fastapi(run: Run) -> None:
