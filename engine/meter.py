@@ -66,7 +66,7 @@ SCRIPT_OUTCOMES = Counter(
 )
 WAIT_SECONDS = Histogram(
     "stockade_wait_seconds",
-    "Waits of a millisecond or more for a free one of what there is a limited number of.",
+    "Waits of a millisecond or more: for a turn on the loop of a worker, for a loop that is late, for a connection to Postgres.",
     ["pool"],
     buckets=BUCKETS,
     registry=REGISTRY,

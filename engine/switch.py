@@ -49,6 +49,22 @@ def current() -> Loop | None:
     return loop if loop is not None and getcurrent() is not loop._hub else None
 
 
+def in_thread(work: Callable[..., T], *arguments: object) -> T:
+    """Do what may take long or stand still, such as a look at a disk, where it holds up nobody else."""
+    if current() is None:
+        return work(*arguments)
+    answer: Future[T] = Future()
+
+    def do() -> None:
+        try:
+            answer.set_result(work(*arguments))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=do, name="beside", daemon=True).start()
+    return result(answer)
+
+
 def result(answer: Future[T], timeout_s: float | None = None) -> T:
     """What a thread has found.
 

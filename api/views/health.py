@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from api import metrics as prometheus
 from api.metrics import ANSWER_SECONDS
 from engine import readiness as parts
+from engine import switch
 from engine.engine import Engine
 from engine.readiness import READY, SOLD_WITH
 
@@ -35,7 +36,7 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> Response:
     """Ready means: a reservation and its payment would work, and the record is whole. Each part is named, also those that stop no sale."""
-    checks = readiness(current_app.extensions["stockade"].engine)
+    checks = switch.in_thread(readiness, current_app.extensions["stockade"].engine)
     ready = SOLD_WITH.items() <= checks.items()
     if checks != _last.get("checks", READY):
         event = "ready" if ready else "not_ready"
@@ -46,7 +47,8 @@ def readyz() -> Response:
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    return Response(prometheus.page(current_app.extensions["stockade"].engine), content_type=CONTENT_TYPE_LATEST)
+    page = switch.in_thread(prometheus.page, current_app.extensions["stockade"].engine)
+    return Response(page, content_type=CONTENT_TYPE_LATEST)
 
 
 @blueprint.get("/openapi.json")

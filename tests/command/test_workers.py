@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.embedded_postgres import processes
 from tests import seed
-from tests.command.service import Answer, Process, Service, part, send, sockets, workers
+from tests.command.service import Answer, Process, Service, part, send, sockets, standing_still, workers
 from tests.waiting import wait_until
 
 CLIENTS = 12
@@ -216,6 +217,32 @@ def _is_a_refusal(answer: Answer) -> None:
     assert answer.document["code"] == "store_unavailable"
     assert answer.document["status"] == 503
     assert "Too many requests" in answer.document["detail"]
+
+
+def test_hundreds_who_wait_for_a_postgres_that_hangs_hold_up_nobody(start: Callable[..., Service]) -> None:
+    service = start(STOCKADE_WORKERS="1", STOCKADE_DATABASE_TIMEOUT_MS="20000")
+    shop, ops = service.token("shop", "storefront payments"), service.token("o", "ops")
+    service.call("PUT", "/v1/skus/hangs", {"on_hand": 1_000}, token=ops)
+    line = {"lines": [{"sku": "hangs", "quantity": 1}]}
+
+    def held(user: str) -> str:
+        answer = service.call("POST", "/v1/reservations", line, token=service.token(user, "customer"))
+        assert answer.status == 201
+        return str(answer.document["id"])
+
+    names = [held(f"u{number}") for number in range(200)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        with standing_still(processes((service.data_dir / "postgres").resolve())):
+            paying = [
+                pool.submit(service.call, "POST", f"/v1/reservations/{name}/commit", {"payment_id": name}, token=shop)
+                for name in names
+            ]
+            [worker] = workers(service.process)
+            wait_until(lambda: sockets(worker.pid) > len(names))
+            for number in range(20):
+                held(f"other{number}")
+            assert not any(each.done() for each in paying)
+        assert {each.result().status for each in paying} == {200}
 
 
 @pytest.mark.slow
