@@ -214,14 +214,16 @@ def restore_command(rehearse: bool, force: bool, as_json: bool, data_dir: Path) 
 @data_dir_option
 def explain_command(name: str, as_json: bool, data_dir: Path) -> None:
     """Tell the story of a reservation or a SKU, line by line, from the ledger."""
-    audit, found = engine_of(data_dir).audit, False
+    engine = engine_of(data_dir)
+    audit, found = engine.audit, False
     missing = audit.catch_up()
     for event in audit.story(name):
         found = True
         click.echo(json.dumps(dataclasses.asdict(event)) if as_json else told(event))
     if not found:
         so_far = f", as far as Postgres has it ({missing})" if missing else ""
-        raise NotFound(f"The ledger{so_far} knows neither a reservation nor a SKU called {name}")
+        hurt = _hurt(engine)
+        raise NotFound(f"The ledger{so_far} knows neither a reservation nor a SKU called {name}{hurt}")
     if missing:
         click.echo(f"stockade: the latest events may be missing: {missing}", err=True)
 
@@ -267,6 +269,16 @@ def main() -> None:
 def _fail(text: str, code: int) -> None:
     complain(text)
     sys.exit(code)
+
+
+def _hurt(engine: Engine) -> str:
+    """What else has to be known where the ledger doesn't know something."""
+    try:
+        problems = engine.watch.glance().problems
+    except EngineError:
+        return ""
+    damaged = problems is not None and problems.count
+    return "; but the record is damaged: look in Redis, too, with lua/look/reservation.lua" if damaged else ""
 
 
 def _snapshots(engine: Engine, recovery: Recovery) -> Snapshots:

@@ -15,6 +15,7 @@ from engine.errors import ConfigurationError
 from engine.recovery import Recovery
 from engine.repair import Loss, Repair, unsettled
 
+MOST_NAMED = 100
 NOTHING = "nothing of the ledger is damaged or lost; what Redis holds otherwise is named by stockade restore --dry-run"
 
 
@@ -26,17 +27,23 @@ NOTHING = "nothing of the ledger is damaged or lost; what Redis holds otherwise 
     callback=reason,
     help="Go on without the events that nobody has any more, and why; it is kept in Postgres.",
 )
-@click.option("--force", is_flag=True, help="With --accept: give up all that Redis has, too, and make it anew.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="With --accept, where Redis and the ledger contradict each other: give up what only Redis has, and make it anew.",
+)
 @json_option
 @data_dir_option
 def repair_command(dry_run: bool, accept: str | None, force: bool, as_json: bool, data_dir: Path) -> None:
-    """Put the ledger in Postgres right: as its owner, because rows may have to be changed.
+    """Put the ledger in Postgres right, logged in there as the owner of its tables, because rows may have to be changed.
 
     Rows that are missing or changed come back from Redis's stream, where the hash chain proves them. What is left of events
-    that are lost stays; with --accept the shop goes on without the rest, and what Redis holds is put on record.
+    that are lost stays; with --accept the shop goes on without the rest, and what Redis holds is put on record. Redis itself
+    is made right from the ledger by stockade restore. Exit code 1: something is lost and not accepted. See docs/RUNBOOK.md,
+    "The record is damaged"; stockade verify proves that all is well afterwards.
     """
     if force and (dry_run or not accept):
-        raise click.UsageError("--force goes with --accept.")
+        raise click.UsageError("--force goes with --accept, and can't be tried dry.")
     engine = engine_of(data_dir)
     recovery = Recovery(engine.database, engine.store, engine.scripts, engine.settings.retain_ms)
     repair = Repair(engine.database, engine.store, recovery)
@@ -74,8 +81,18 @@ def repair_command(dry_run: bool, accept: str | None, force: bool, as_json: bool
         for gap in again if adopted is None else ():
             click.echo(f"the gap after {gap.after_epoch}-{gap.after_seq} was accepted and isn't settled")
         click.echo(outcome)
+        for line in _names(adopted) if adopted else ():
+            click.echo(line)
     if (losses or again) and adopted is None and not dry_run:
         raise ConfigurationError("Run it again with --accept REASON to go on without what is lost")
+
+
+def _names(adopted: Adopted) -> list[str]:
+    """What was put on record, by name: whoever it concerns may have to be told."""
+    named = [f"SKU {sku}" for sku in sorted(adopted.skus)]
+    named += [f"reservation {name}" for name in sorted(adopted.reservations)]
+    more = len(named) - MOST_NAMED
+    return named[:MOST_NAMED] + ([f"and {more} more: see --json, or stockade explain"] if more > 0 else [])
 
 
 def _outcome(found: int, left: int, lost: bool, adopted: Adopted | None, dry_run: bool) -> str:

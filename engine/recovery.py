@@ -206,7 +206,7 @@ class Recovery:
         if here.seq >= there.seq:
             lacking = here.seq - there.seq
             self.writer.following(there)
-            why = f"Redis has {lacking} events that the ledger lacks" if lacking else "no event is missing"
+            why = f"Redis has {lacking} events that the ledger lacks" if lacking else "Redis lacks no event"
             return found(Need.CERTIFY, why)
         if here.seq == 0:
             return found(Need.REBUILD, f"Redis has no event, the ledger goes to {there.entry_id}")

@@ -75,11 +75,14 @@ class Repair:
 
     def mend(self, found: list[Damage], *, dry_run: bool = False) -> list[Damage]:
         """Put right what the hash chain proves, while the shop sells on. Returns: what is left, or would be."""
-        left: list[Damage] = []
+        left = found
         with self._database.connect() as connection, answering(), connection.transaction(force_rollback=dry_run):
             # It waits while Redis is asked.
             connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
-            left += [each for each in found if not damage.mend(connection, self._store, each, replacing=True)]
+            # What was told of one place may be mended with another.
+            mended = [damage.mend(connection, self._store, each, replacing=True) for each in found]
+            if any(mended):
+                left = damage.whole(connection, self._partition, OVERLAP)
         return left
 
     def losses(self, left: list[Damage]) -> list[Loss]:

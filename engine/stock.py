@@ -111,7 +111,12 @@ class Stock:
         releases = self._expiry.next_releases({sku: int(read.skus[sku].get("next_release_ms", 0)) for sku in held})
         return [
             SkuAvailability(
-                sku, int(read.skus[sku].get("available", 0)), statuses[sku], releases.get(sku, 0), read.now_ms
+                # Below 0 only where somebody has changed a counter; a buyer can have none of it.
+                sku,
+                max(0, int(read.skus[sku].get("available", 0))),
+                statuses[sku],
+                releases.get(sku, 0),
+                read.now_ms,
             )
             for sku in skus
         ]

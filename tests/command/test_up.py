@@ -66,7 +66,7 @@ def _certified(running: Service) -> tuple[str, list[tuple[int, int]]]:
     assert running.call("GET", "/readyz").document["checks"] == READY
     assert stockade("verify", "--data-dir", running.data_dir).returncode == 0
     opened = running.call("GET", "/v1/audit?op=open", token=running.token("o", "ops")).document["items"]
-    assert all((event["actor"], event["reason"]) == ("keeper", "no event is missing") for event in opened)
+    assert all((event["actor"], event["reason"]) == ("keeper", "Redis lacks no event") for event in opened)
     return _meta(running, "epoch"), [(event["epoch"], event["seq"]) for event in opened]
 
 

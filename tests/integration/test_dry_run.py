@@ -241,7 +241,7 @@ def test_what_was_changed_by_hand_is_told_though_no_event_is_missing(
     held, order = shop.hold("ann", "a", 2), shop.hold("bob", "a")
     shop.pay(order)
     drain(shop)
-    assert restores.says("--dry-run") == "no event is missing: nothing would change\n"
+    assert restores.says("--dry-run") == "Redis lacks no event: nothing would change\n"
     tamper(shop, held, order)
     texts = [text.format(held=held, order=order) for text in BY_HAND[tamper]]
 
@@ -251,11 +251,11 @@ def test_what_was_changed_by_hand_is_told_though_no_event_is_missing(
             assert len(found) == len(texts), found
 
     document = restores.shows()
-    assert (document["need"], document["why"]) == ("certify", "no event is missing")
+    assert (document["need"], document["why"]) == ("certify", "Redis lacks no event")
     assert document["outcome"] == "nothing would change without --force; with it all of this would change"
     tells(document["changes"])
     refused = restores.fails()
-    assert refused.startswith(f"no event is missing, but Redis isn't what the ledger says: {texts[0]}")
+    assert refused.startswith(f"Redis lacks no event, but Redis isn't what the ledger says: {texts[0]}")
     assert refused.endswith("See --dry-run; --force makes Redis anew")
     assert shop.engine.gate() == "open"
     # The same, and no more, while others buy.
@@ -277,7 +277,7 @@ def test_a_shut_gate_would_open_or_redis_be_made_anew(shop: Shop, restores: Rest
     assert document["changes"] == [f"reservation {held} is only in the ledger: reserved a=1 for ann"]
     assert document["outcome"] == dry_run.ALL
     assert shop.engine.gate() == "closed: looked after"
-    assert restores.says() == "no event is missing: restored 1 reservations and 1 SKUs; the gate is open\n"
+    assert restores.says() == "Redis lacks no event: restored 1 reservations and 1 SKUs; the gate is open\n"
     assert shop.engine.reservations.get(held, None).state == "reserved"
 
 
@@ -320,7 +320,7 @@ def test_a_fork_in_what_postgres_lacks_is_told_and_force_gets_out_of_it(
     assert document["outcome"].startswith(f"the gate {'would be shut' if is_open else 'stays shut'}; with --force ")
     assert restores.fails().startswith(why)
     assert "the gate is open" in restores.says("--force")
-    assert restores.says("--dry-run") == "no event is missing: nothing would change\n"
+    assert restores.says("--dry-run") == "Redis lacks no event: nothing would change\n"
     assert shop.problems() == ()
     shop.pay(held)
 

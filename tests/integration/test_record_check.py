@@ -268,3 +268,19 @@ def test_a_check_that_has_ended_is_told(shop: Shop, check: RecordCheck) -> None:
     assert record(store.glance()) == "unchecked for 60 s"
     shop.redis.delete(store.keys.record)
     assert record(store.glance()) == "unchecked"
+
+
+def test_what_was_sold_too_often_is_told_though_redis_and_the_ledger_agree(shop: Shop, check: RecordCheck) -> None:
+    keys = shop.engine.store.keys
+    available = shop.engine.stock.get("a").available
+    shop.redis.hincrby(keys.sku("a"), "available", 3)
+    too_many = shop.hold("eve", "a", available + 3)
+    shop.recovery.rebuild(shop.recovery.compare())
+    assert shop.engine.stock.get("a").available == -3
+    assert check.look() == ["SKU a has available=-3: more is promised than there is"]
+    [told] = shop.engine.stock.availability(["a"], buyer("ann"))
+    assert told.available == 0
+    shop.engine.reservations.release(too_many, buyer("eve"))
+    shop.writer.drain()
+    shop.recovery.projection.advance()
+    assert check.look() == []

@@ -266,6 +266,19 @@ def test_whoever_gives_up_redis_gets_what_the_rest_of_the_ledger_tells(shop: Sho
     assert shop.problems() == ()
 
 
+def test_a_newest_row_that_was_changed_comes_back_and_with_it_all_that_was_told_of_it(shop: Shop) -> None:
+    History(shop, 5).begin().go_on(60)
+    end = written(shop)
+    change(shop, f"UPDATE ledger SET actor = 'eve', payload_hash = '' WHERE seq = {end}")
+    mending = repair(shop)
+    found = mending.look()
+    assert len(found) > 1
+    assert mending.mend(found, dry_run=True) == []
+    assert mending.mend(found) == []
+    assert mending.losses([]) == []
+    assert shop.problems() == ()
+
+
 def test_a_dry_run_says_the_same_and_changes_nothing(shop: Shop) -> None:
     history = History(shop, 5).begin().go_on(120)
     changed_rows(shop, history)
