@@ -17,7 +17,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import httptools
 
 SILENCE_SECONDS = 5.0
-"""How long a client may send nothing in the midst of a request, take nothing of an answer, or wait before the first byte."""
+"""How long a client may send nothing in the midst of a request, or wait before the first byte."""
 
 REQUEST_SECONDS = 20.0
 """How long a client may take to send a whole request; and as long again to take its answer."""
@@ -41,6 +41,9 @@ ONLY_ONCE = frozenset(
     {"HTTP_AUTHORIZATION", "HTTP_IDEMPOTENCY_KEY", "HTTP_STOCKADE_SIGNATURE", "HTTP_STOCKADE_USER", "CONTENT_LENGTH"}
 )
 """Headers that say who asks and what for. A proxy may have looked at the other of two."""
+
+MOST_COPIED_BYTES = 65_536
+"""Of a body that is written in one piece with its head. A larger one waits as it is, however many clients are slow to take it."""
 
 VERSIONS = ("1.1", "1.0")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -153,7 +156,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._room = False
-        self.until_s = time.monotonic() + SILENCE_SECONDS
+        self.until_s = time.monotonic() + REQUEST_SECONDS
         self._transport.pause_reading()
 
     def resume_writing(self) -> None:
@@ -316,7 +319,12 @@ class Connection(asyncio.Protocol):
             lines.append(f"Content-Length: {len(body)}\r\n")
         lines.append("\r\n")
         head = "".join(lines).encode("latin-1")
-        self._transport.write(head if request.environ["REQUEST_METHOD"] == "HEAD" else head + body)
+        if request.environ["REQUEST_METHOD"] == "HEAD":
+            self._transport.write(head)
+        elif len(body) > MOST_COPIED_BYTES:
+            self._transport.writelines([head, body])
+        else:
+            self._transport.write(head + body)
         self._go_on(closes)
 
     def write_raw(self, request: Request, answer: bytes, *, kept: bool) -> None:

@@ -19,7 +19,7 @@ import uvloop
 from gunicorn.workers.base import Worker as GunicornWorker
 
 from api import problems
-from api.http1 import Connection, Environ, Request
+from api.http1 import MOST_COPIED_BYTES, Connection, Environ, Request
 from api.incoming import REQUEST_ID, is_spoiled
 from api.places import ABSENT, Places
 from engine.config import from_environment
@@ -38,6 +38,9 @@ SLICE_SECONDS = 0.01
 
 MOST_ACCEPTED = 16
 """Connections taken in one turn, so that others get their share of a burst."""
+
+MOST_LARGE = 64
+"""Large answers that are kept."""
 
 BEAT_SECONDS = 1.0
 LOOKS_AT_STOP_SECONDS = 0.02
@@ -67,6 +70,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         self._ready: deque[tuple[Connection, Request]] = deque()
         self._watching: deque[tuple[Connection, Request]] = deque()
         self._works = self._listens = False
+        self._large: dict[str, bytes] = {}
         self._left_to_others_s = 0.0
         self._least = 0
 
@@ -257,12 +261,23 @@ class Worker(GunicornWorker):  # type: ignore[misc]
                 parts.close()
             request.closes = request.closes or is_spoiled(request.environ["wsgi.input"])
             status, headers = begun
+            if len(body) > MOST_COPIED_BYTES:
+                body = self._same(request.environ["PATH_INFO"], body)
             connection.answer(request, status, headers, body)
         except Exception as error:
             request_id = random_word()
             log.error("internal_error", request_id=request_id, exc_info=error)
             answer = problems.on_the_wire("internal_error", "", request_id)
             connection.write_raw(request, answer, kept=False)
+
+    def _same(self, path: str, body: bytes) -> bytes:
+        """One object for all who are answered the same: thousands may be slow to take the files of the docs page."""
+        kept = self._large.get(path)
+        if kept == body:
+            return kept
+        if len(self._large) < MOST_LARGE:
+            self._large[path] = body
+        return body
 
     def bad_request(self, detail: str) -> bytes:
         """The answer to what isn't a request yet; its connection is closed."""

@@ -48,6 +48,9 @@ class Site:
     def write(self, data: bytes) -> None:
         self.written += data
 
+    def writelines(self, parts: list[bytes]) -> None:
+        self.written += b"".join(parts)
+
     def write_eof(self) -> None:
         self.ended = True
 
@@ -140,6 +143,11 @@ def test_an_answer_to_head_has_no_body_and_an_empty_one_no_length(site: Site) ->
     assert head.endswith("\r\n\r\n")
     assert "Content-Length" not in site.answer("204 No Content", b"")
     assert "Content-Length: 0\r\n" in site.answer("200 OK", b"")
+
+
+def test_a_large_answer_is_written_whole(site: Site) -> None:
+    site.send(GET)
+    assert site.answer(body=b"x" * 100_000).endswith("\r\n\r\n" + "x" * 100_000)
 
 
 def test_a_path_may_be_written_with_its_host(site: Site) -> None:
