@@ -244,7 +244,7 @@ def test_everything_is_in_order_on_a_healthy_new_service_where_nothing_happens(
         page.wait("document.querySelector('#totals').innerText.includes('on_hand\\n6')")
         levels = page.run("[...document.querySelectorAll('#strip li')].map((tile) => [tile.innerText, tile.className])")
         assert [tile for tile in levels if tile[1] != "fine"] == []
-        assert len(levels) == 9
+        assert len(levels) == 13
         assert page.run("document.title") == "Stockade console"
 
 

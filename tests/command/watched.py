@@ -44,6 +44,13 @@ class Watched:
         for sku in ("tee", "hat", "mug"):
             assert self.service.call("PUT", f"/v1/skus/{sku}", {"on_hand": 9}, token=self.ops).status == 201
         wait_until(lambda: self.readyz()["record"] == "ok", 40)
+        # What is done to the ledger is done to rows that are there.
+        wait_until(self._is_written, 40)
+
+    def _is_written(self) -> bool:
+        with self.redis as client, self.postgres() as connection:
+            row = connection.execute("SELECT seq FROM ledger_position").fetchone()
+            return row is not None and str(row[0]) == client.hget("stk:{p0}:meta", "seq")
 
     def sell(self) -> None:
         """Something happens."""
