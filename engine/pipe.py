@@ -230,7 +230,8 @@ class Pipe:
     def _connect_in_thread(self) -> None:
         connection, failure = None, None
         try:
-            connection = self._pool.make_connection()
+            # Not one of the pool, which would count it, and give no more after a hundred.
+            connection = self._pool.connection_class(**self._pool.connection_kwargs)
             connection.retry = ONCE
             connection.connect()
         except Exception as error:

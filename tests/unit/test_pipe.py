@@ -81,7 +81,7 @@ class Server:
         self.connection_kwargs = {"retry": Retry(NoBackoff(), 2), "socket_timeout": 0.3}
         self.response_callbacks: dict[str, Callable[[Any], Any]] = {"UPPER": str.upper}
 
-    def make_connection(self) -> Connection:
+    def connection_class(self, **_: Any) -> Connection:
         self.connections.append(Connection(self))
         return self.connections[-1]
 
