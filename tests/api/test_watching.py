@@ -31,6 +31,8 @@ class Log:
         self._app = app
         self._capfd = capfd
         self.text = ""
+        # What others have left.
+        self.lines()
 
     def lines(self) -> list[dict[str, Any]]:
         """What was written since the last look."""
