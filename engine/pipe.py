@@ -18,7 +18,7 @@ from hiredis import PushNotification, Reader, pack_command
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as Disconnected
-from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import InvalidResponse, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as TimedOut
 from redis.retry import Retry
 
@@ -187,6 +187,10 @@ class Pipe:
                 answer = reader.gets()
             except UnicodeDecodeError as unreadable:
                 answer = unreadable
+            except InvalidResponse as error:
+                # Nobody can tell where the next answer begins.
+                self._lost(Disconnected(str(error)))
+                return
             if answer is False or isinstance(answer, PushNotification):
                 if answer is False:
                     return
@@ -246,6 +250,7 @@ class Pipe:
         self._connection, self._socket = connection, connection._sock
         encoder = connection.encoder
         self._reader = Reader(
+            protocolError=InvalidResponse,
             replyError=connection._parser.parse_error,
             encoding=encoder.encoding if encoder.decode_responses else None,
             errors=encoder.encoding_errors,

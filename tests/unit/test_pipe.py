@@ -189,6 +189,18 @@ def test_a_lost_answer_is_asked_for_again_on_another_connection(site: Site) -> N
     assert len(site.server.connections) == 2
 
 
+def test_behind_what_is_no_protocol_everything_is_asked_again(site: Site) -> None:
+    heard: list[str] = []
+
+    def once(command: list[str]) -> bytes | None:
+        heard.append(command[-1])
+        return b"?rubbish\r\n" if len(heard) == 2 else echo(command)
+
+    site.server.answers = once
+    assert site.ask_all([("ECHO", "a")], [("ECHO", "b")], [("ECHO", "c")]) == [["a"], ["b"], ["c"]]
+    assert len(site.server.connections) == 2
+
+
 def test_when_no_answer_comes_all_who_wait_are_told_and_the_next_call_works(site: Site) -> None:
     site.server.may_answer.clear()
     failures = site.ask_all([("ECHO", "a")], [("ECHO", "b")])
