@@ -45,6 +45,15 @@ ONLY_ONCE = frozenset(
 MOST_COPIED_BYTES = 65_536
 """Of a body that is written in one piece with its head. A larger one waits as it is, however many clients are slow to take it."""
 
+NO_TRAILERS = frozenset(
+    {
+        *(b"host", b"content-length", b"transfer-encoding", b"trailer", b"te", b"connection", b"upgrade", b"expect"),
+        *(b"content-type", b"content-encoding", b"content-range", b"authorization", b"cookie", b"x-request-id"),
+        *(b"idempotency-key", b"stockade-user", b"stockade-signature"),
+    }
+)
+"""What says where a request ends, what it is, or who asks."""
+
 VERSIONS = ("1.1", "1.0")
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 SERVER = "gunicorn"
@@ -67,6 +76,7 @@ class Request:
     __slots__ = (
         "arrived_s",
         "body",
+        "broken",
         "closes",
         "environ",
         "fields",
@@ -82,7 +92,7 @@ class Request:
         self.flaw = ""
         self.body: list[bytes] = []
         self.length = self.head_bytes = self.fields = 0
-        self.closes = False
+        self.closes = self.broken = False
         self.arrived_s = 0.0
 
 
@@ -208,8 +218,9 @@ class Connection(asyncio.Protocol):
         request = self._request
         assert request is not None
         if self._in_body:
-            # Behind a body in chunks; nobody reads these.
+            # Behind a body in chunks. Nobody reads these, and some must not stand there (RFC 9110, 6.5.1).
             request.fields += 1
+            request.broken = request.broken or name.lower() in NO_TRAILERS
             return
         size = len(name) + len(value)
         request.head_bytes += size + 4
@@ -261,7 +272,7 @@ class Connection(asyncio.Protocol):
         if request.flaw:
             self._request = request
             return
-        if request.fields > MOST_FIELDS:
+        if request.broken or request.fields > MOST_FIELDS:
             self._broken(request)
             return
         request.closes = not self._parser.should_keep_alive()

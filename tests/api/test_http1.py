@@ -221,6 +221,18 @@ def test_a_request_whose_body_makes_no_sense_is_answered_for_its_head(site: Site
     assert site.taken == []
 
 
+@pytest.mark.parametrize(
+    "trailer", [b"Host: y", b"Content-Length: 5", b"Authorization: Bearer x", b"X: y\r\n" * 101 + b"X: y"]
+)
+def test_what_must_not_stand_behind_chunks_spoils_the_request_and_what_follows(site: Site, trailer: bytes) -> None:
+    site.send(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + trailer + b"\r\n\r\n" + GET)
+    [request] = site.taken
+    with pytest.raises(OSError, match="not valid HTTP"):
+        body_of(request)
+    assert "Connection: close\r\n" in site.answer("400 Bad Request")
+    assert site.taken == []
+
+
 def test_a_client_that_sends_no_more_gets_its_answers(site: Site) -> None:
     site.send(GET * 2)
     assert site.connection.eof_received()
