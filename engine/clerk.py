@@ -15,6 +15,7 @@ from engine.data_dir import DataDir
 from engine.database import answering
 from engine.engine import Engine
 from engine.errors import ConfigurationError, EngineError, LedgerBroken
+from engine.ledger import Position
 from engine.projection import Projection
 from engine.recovery import Finding, Recovered, Recovery
 from engine.scripts import Scripts
@@ -24,6 +25,8 @@ from engine.writer import Writer
 
 CERTIFY_SECONDS = 1.0
 """How often the gate is looked at where nothing is to be written."""
+
+TRIM_SECONDS = 1.0
 
 SNAPSHOT_STOP_SECONDS = 1.0
 """A snapshot that takes longer at a stop is given up: nothing of it is kept then."""
@@ -52,6 +55,7 @@ class Clerk:
         self._snapshot_s: float | None = None
         self._said = ("", 0.0)
         self._noted = False
+        self._trimmed_s = -TRIM_SECONDS
         self._broken = ""
         self.trouble = ""
         """Why the record can't be looked after now; '' if it can."""
@@ -97,12 +101,24 @@ class Clerk:
             finally:
                 # Before the stream is trimmed, and also while Postgres is away.
                 self._totals.follow()
-            self._scripts.trim(reached, OVERLAP, self._engine.settings.most_unwritten_events)
+            self._trim(reached)
             self._recovery.projection.advance(self._stop.is_set)
             self._written_seq = reached.seq
         self.trouble = self._broken = ""
         self._snapshot_if_due()
         return 0.0
+
+    def _trim(self, reached: Position) -> None:
+        """Once a second, let events go of which Postgres has all rows. Where one is missing, the stream may be all that has it."""
+        most, keep = self._engine.settings.most_unwritten_events, OVERLAP
+        if time.monotonic() - self._trimmed_s < TRIM_SECONDS:
+            keep = most
+        else:
+            self._trimmed_s = time.monotonic()
+            if not self._recovery.writer.has_all(reached, OVERLAP):
+                self._say("stream_kept", "Postgres lacks rows of events that would be let go; they are kept")
+                keep = most
+        self._scripts.trim(reached, keep, most)
 
     def _note_redis(self) -> None:
         """Once for each Redis that there is."""

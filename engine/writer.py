@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine import ledger
+from engine import gaps, ledger
 from engine.database import DISK_FULL, Connection, Database, answering
 from engine.errors import LedgerBroken, StoreUnavailable
 from engine.ledger import COLUMNS, Entry, Position, chained
@@ -23,6 +23,7 @@ MOST_LINES = 50_000
 LONGEST_S = 10.0
 """A process that stops in the middle of a batch keeps others out no longer."""
 
+HOW_MANY = "SELECT count(*) FROM ledger WHERE partition = %s AND (epoch, seq) >= (%s, %s) AND (epoch, seq) <= (%s, %s) AND seq <= %s"
 COPY = f"COPY ledger (partition, {COLUMNS}, skus, payload_hash, chain_hash) FROM STDIN"
 MOVE = """
     INSERT INTO ledger_position (partition, epoch, seq, payload_hash, chain_hash) VALUES (%s, %s, %s, %s, %s)
@@ -89,6 +90,22 @@ class Writer:
             )
             self._connection = connection
         return self._connection
+
+    def has_all(self, reached: Position, behind: int) -> bool:
+        """Whether Postgres has a row for every event of the stream that is more than `behind` events older than `reached`.
+
+        Where a gap was accepted nobody waits for its rows.
+        """
+        first, upto = self._store.entries("-", 1), reached.seq - behind
+        if not first or first[0].seq > upto:
+            return True
+        with answering():
+            connection, partition = self._connected(), self._store.keys.partition
+            values = [partition, first[0].epoch, first[0].seq, reached.epoch, upto, upto]
+            row = connection.execute(HOW_MANY, values).fetchone()
+            accepted = gaps.read(connection, partition)
+        lacking = upto - first[0].seq + 1 - (row[0] if row else 0)
+        return lacking <= 0 or any(gap.after_seq < upto and gap.seq >= first[0].seq for gap in accepted)
 
     def append(self, connection: Connection) -> tuple[Position, bool]:
         """Write one batch in the caller's transaction.

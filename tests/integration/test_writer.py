@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
 
 from engine import ledger, writer
@@ -286,3 +287,24 @@ def test_a_hold_of_half_a_millisecond_is_refused_so_that_its_event_can_be_writte
         stocked.engine.scripts.reserve(replace(claim, hold_ms=1.5))  # type: ignore[arg-type]
     stocked.writer.drain()
     assert_written(stocked)
+
+
+def test_events_are_kept_whose_rows_are_missing_until_they_are_back_or_given_up(shop: Shop) -> None:
+    for number in range(20):
+        shop.stock("a", 100 + number)
+    reached = shop.writer.drain()
+    assert shop.writer.has_all(reached, 10)
+    with psycopg.connect(shop.url, autocommit=True) as connection:
+        connection.execute("CREATE TEMP TABLE kept AS SELECT * FROM ledger WHERE seq IN (5, 15)")
+        connection.execute("DELETE FROM ledger WHERE seq = 15")
+        assert shop.writer.has_all(reached, 10), "that one isn't let go yet"
+        connection.execute("DELETE FROM ledger WHERE seq = 5")
+        assert not shop.writer.has_all(reached, 10)
+        connection.execute("INSERT INTO ledger SELECT * FROM kept WHERE seq = 5")
+        assert shop.writer.has_all(reached, 10)
+        connection.execute("DELETE FROM ledger WHERE seq = 5")
+        connection.execute(
+            "INSERT INTO acknowledged (partition, kind, at_ms, actor, reason, what, after_epoch, after_seq, epoch, seq) "
+            "VALUES ('p0', 'gap', 1, 'ann', 'lost', '', 1, 4, 1, 5)"
+        )
+        assert shop.writer.has_all(reached, 10)
