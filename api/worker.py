@@ -29,7 +29,7 @@ PLACES = Places()
 """Made before gunicorn forks, so that its workers share it."""
 
 PATIENCE_SECONDS = 0.05
-"""How long connections are left to the worker with the fewest, if it takes none."""
+"""How long connections are left to the worker with the fewest, if it takes none; then again, when this one has twice as many."""
 
 STAND_BACK_SECONDS = 0.001
 
@@ -72,7 +72,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         self._works = self._listens = False
         self._large: dict[str, bytes] = {}
         self._left_to_others_s = 0.0
-        self._least = 0
+        self._least = self._spared = 0
 
     # What gunicorn calls
 
@@ -180,6 +180,11 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             except OSError:
                 self._left_to_others_s = 0.0
                 return
+            if self._spared:
+                # As many as there are already, then the others have their time again: a burst is shared even where they are slow to wake,
+                # and a worker that hangs holds up nobody for long.
+                self._spared -= 1
+                self._left_to_others_s = self._left_to_others_s if self._spared else 0.0
             accepted.setblocking(False)
             connection = Connection(self)
             self._connections.add(connection)
@@ -205,6 +210,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         if not self._left_to_others_s or least != self._least:
             self._left_to_others_s, self._least = now_s, least
         if now_s - self._left_to_others_s > PATIENCE_SECONDS:
+            self._spared = self._spared or max(1, len(self._connections))
             return False
         self._stop_listening()
         self._loop.call_later(STAND_BACK_SECONDS, self._listen)

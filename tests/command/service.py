@@ -187,11 +187,12 @@ def part(up: subprocess.Popen[bytes], name: str) -> Process:
 
 
 def sockets(pid: int) -> int:
-    """How many sockets a process has open."""
+    """How many TCP sockets a process has open: those to its embedded servers are none."""
+    tcp = {f"socket:[{line.split()[9]}]" for line in Path("/proc/net/tcp").read_text().splitlines()[1:]}
     found = 0
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
-            found += str(descriptor.readlink()).startswith("socket:")
+            found += str(descriptor.readlink()) in tcp
     return found
 
 
