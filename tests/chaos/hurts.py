@@ -88,7 +88,8 @@ def _ask(arena: Arena, query: str, *values: object) -> tuple[Any, ...]:
             with psycopg.connect(arena.postgres.url, autocommit=True) as connection:
                 done = connection.execute(query, values)
                 answers.append((done.fetchone() or ()) if done.description else ())
-        except psycopg.OperationalError:
+        except (psycopg.OperationalError, psycopg.InternalError):
+            # The second is what it says where the disk under its log is full.
             return False
         return True
 
