@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 from marshmallow import Schema, fields
@@ -21,6 +22,10 @@ class Answered(Schema):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._shown = [(name, field.attribute or name, _show(field)) for name, field in self.fields.items()]
+        self._names = [*self.fields]
+        # One name more, because of a single one it gives no tuple.
+        self._values = attrgetter(*[given for _, given, _ in self._shown], "__class__")
+        self._converted = [(name, show) for name, _, show in self._shown if show is not _as_it_is]
 
     def dump(self, obj: Any, *, many: bool | None = None) -> Any:
         return [self.one(item) for item in obj] if (self.many if many is None else many) else self.one(obj)
@@ -28,7 +33,10 @@ class Answered(Schema):
     def one(self, obj: Any) -> dict[str, Any]:
         if isinstance(obj, dict):
             return {name: show(obj[given]) for name, given, show in self._shown if given in obj}
-        return {name: show(getattr(obj, given)) for name, given, show in self._shown}
+        shown = dict(zip(self._names, self._values(obj)))  # noqa: B905
+        for name, show in self._converted:
+            shown[name] = show(shown[name])
+        return shown
 
 
 def _show(field: fields.Field[Any]) -> Show:
@@ -40,4 +48,8 @@ def _show(field: fields.Field[Any]) -> Show:
     if isinstance(field, fields.List):
         show = _show(field.inner)
         return lambda values: [show(value) for value in values]
-    return lambda value: value
+    return _as_it_is
+
+
+def _as_it_is(value: Any) -> Any:
+    return value

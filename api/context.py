@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from msgspec import Struct
 
 from api.auth import Identity
 from api.incoming import Incoming, canonical
@@ -18,8 +18,7 @@ from engine.values import Origin
 IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(Struct, frozen=True):
     """Who sent the request, and how it wants to be known. No idempotency key: no fingerprint.
 
     `guest_scope`: the cart of a guest. Guests can't be told apart, but only its holder knows the id of a cart.
@@ -43,29 +42,29 @@ class Call:
         return self.identity.user if self.identity else ""
 
 
-def call(incoming: Incoming, identity: Identity | None, document: Any, path: str, guest_scope: str) -> Call:
-    """`path` names what is called; `guest_scope` tells the keys of guests apart.
+def call(incoming: Incoming, identity: Identity | None, body: bytes, path: str, guest_scope: str) -> Call:
+    """`body` is in canonical form; `path` names what is called; `guest_scope` tells the keys of guests apart.
 
     Raises:
-        Problem: `bad_request`, an Idempotency-Key that is not 1-255 visible ASCII, a body nested too deep.
+        Problem: `bad_request`, an Idempotency-Key that is not 1-255 visible ASCII.
     """
     key = incoming.header("HTTP_IDEMPOTENCY_KEY")
     if key is None:
         return Call(identity, incoming.request_id, "", "")
     if not IDEMPOTENCY_KEY.fullmatch(key):
         raise Problem("bad_request", "Idempotency-Key must be 1 to 255 visible ASCII characters.")
-    print_of_it = fingerprint(incoming.method.encode(), path.encode(), canonical(document))
+    print_of_it = fingerprint(incoming.method.encode(), path.encode(), body)
     return Call(identity, incoming.request_id, key, print_of_it, "" if identity else guest_scope)
 
 
-def json_document(incoming: Incoming, most_bytes: int, *, may_be_missing: bool = False) -> Any:
-    """The body, parsed. One that `may_be_missing` and is, is an empty object.
+def json_document(incoming: Incoming, most_bytes: int, *, may_be_missing: bool = False) -> tuple[Any, bytes]:
+    """The body, parsed, and in canonical form. One that `may_be_missing` and is, is an empty object.
 
     Raises:
-        Problem: `bad_request`, if it isn't JSON or doesn't say so; `payload_too_large`.
+        Problem: `bad_request`, if it isn't JSON, is nested too deep or doesn't say so; `payload_too_large`.
     """
     if may_be_missing and not incoming.has_body:
-        return {}
+        return {}, b"{}"
     if not incoming.is_json:
         raise Problem("bad_request", "Content-Type must be application/json.")
     if incoming.header("HTTP_CONTENT_ENCODING") not in (None, "", "identity"):
@@ -75,5 +74,6 @@ def json_document(incoming: Incoming, most_bytes: int, *, may_be_missing: bool =
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise Problem("bad_request", f"The body is not JSON: {error.msg} at character {error.pos}.") from error
-    refuse_repeated_names(body, document)
-    return document
+    whole = canonical(document)
+    refuse_repeated_names(body, whole)
+    return document, whole

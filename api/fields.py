@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 from marshmallow import ValidationError, fields
+from msgspec import Meta
 
 from engine.limits import MOST_QUANTITY
 from engine.sku_names import MAX_SKU_LENGTH, RULE, sku_of
+from engine.values import Line
 
-PLAIN_SKU = re.compile(rf"(?!\.\.?\Z)[!-~]{{1,{MAX_SKU_LENGTH}}}").fullmatch
-"""SKUs of ASCII without a space: most are, and these need one look only."""
+PLAIN_SKU = Annotated[str, Meta(pattern=rf"^(?!\.\.?\Z)[!-~]{{1,{MAX_SKU_LENGTH}}}\Z")]
+"""SKUs of ASCII without a space: most are, and these are as they are in NFC."""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
@@ -66,33 +70,31 @@ class Flag(fields.Boolean):
         return value
 
 
+class PlainLine(Line, frozen=True, forbid_unknown_fields=True):
+    """A line that needs no second look."""
+
+    sku: PLAIN_SKU
+    quantity: Annotated[int, Meta(ge=1, le=MOST_QUANTITY)]
+
+
 class Lines(fields.List[Any]):
-    """A list of `{sku, quantity}`. One that is right is seen at a glance; where it isn't, marshmallow says what is wrong."""
+    """A list of `{sku, quantity}`, as lines of the engine."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
-        return lines_of(value) or super()._deserialize(value, attr, data, **kwargs)
+        lines: list[Any] = super()._deserialize(value, attr, data, **kwargs)
+        return [PlainLine(**line) for line in lines]
 
 
-def lines_of(value: Any) -> list[Any] | None:
-    """A list of lines with each SKU in NFC; None if something is wrong with it, or nothing is in it."""
-    if type(value) is not list:
-        return None
-    lines = [_line(line) for line in value]
-    return lines if all(lines) else None
+class Bounded(fields.String):
+    """A string of 1 to `most` characters without what `problem` finds in it."""
 
+    def __init__(self, most: int, problem: Callable[[str], str | None], **kwargs: Any) -> None:
+        def right(text: str) -> None:
+            if found := problem(text):
+                raise ValidationError(found)
 
-def _line(line: Any) -> dict[str, Any] | None:
-    if type(line) is not dict or len(line) != 2:
-        return None
-    sku, quantity = line.get("sku"), line.get("quantity")
-    if type(sku) is not str or type(quantity) is not int or not 1 <= quantity <= MOST_QUANTITY:
-        return None
-    if PLAIN_SKU(sku):
-        return line
-    try:
-        return {"sku": sku_of(sku), "quantity": quantity}
-    except ValueError:
-        return None
+        super().__init__(validate=right, metadata={"minLength": 1, "maxLength": most}, **kwargs)
+        self.most = most
 
 
 class Timestamp(fields.Field[int]):

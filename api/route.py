@@ -10,8 +10,10 @@ from typing import Any
 import orjson
 from flask import Blueprint, current_app, request
 from marshmallow import Schema, ValidationError, fields
+from msgspec import Struct
 
 from api import caching, context, field_errors, paths, signature, strictness
+from api.accepted import accepting
 from api.auth import CUSTOMER, OPS, STOREFRONT, Authenticator, Identity
 from api.incoming import Incoming
 from api.outgoing import Outgoing
@@ -24,8 +26,7 @@ from engine.values import Operation, Reservation
 WORD = re.compile(r"<(\w+)>")
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What a view returns: the value to dump with the route's schema, and what differs from a plain 200."""
 
     value: Any
@@ -34,8 +35,7 @@ class Answer:
     replayed: bool = False
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(Struct, frozen=True):
     """What a view gets. `body` and `query` are what the route's schemas made of them; `path` is the URL's words."""
 
     engine: Engine
@@ -134,6 +134,9 @@ OF_ONE = ("/v1/reservations/", "/v1/orders/")
 
 MAX_SHOWN = 140
 
+NO_BODY = b"null"
+"""What stands in a fingerprint for a body that there isn't."""
+
 ROUTES: list[tuple[Route, Answering]] = []
 """Every route of the service, in the order of the contract. Filled when the views are imported."""
 
@@ -171,6 +174,8 @@ def require_idempotency_key(request: Request, why: str) -> None:
 def _answering(route: Route, view: View) -> Answering:
     body_schema = route.body() if route.body else None
     query_schema = route.query() if route.query else None
+    load_body = body_schema and _loading(body_schema)
+    load_query = query_schema and _loading(query_schema)
     dumpers = {status: schema() for status, schema in route.answers.items()}
     of_one = route.path.startswith(OF_ONE)
     named, headers, guest_headers = str(route), route.headers, route.guest_headers
@@ -179,7 +184,7 @@ def _answering(route: Route, view: View) -> Answering:
     )
 
     def answer(parts: Parts, environ: dict[str, Any], words: dict[str, str]) -> Outgoing:
-        incoming, document, body, query = Incoming(environ), None, {}, {}
+        incoming, document, whole, body, query = Incoming(environ), None, NO_BODY, {}, {}
         environ["stockade.route"] = route.path
         if of_one and is_reservation_id(words.get("id", "")):
             environ["stockade.reservation_id"] = words["id"]
@@ -190,17 +195,17 @@ def _answering(route: Route, view: View) -> Answering:
         if environ["QUERY_STRING"] or query_schema:
             query = strictness.query(environ["QUERY_STRING"], parameters, named)
         if body_schema:
-            document = context.json_document(incoming, route.most_body_bytes, may_be_missing=route.bodiless)
+            document, whole = context.json_document(incoming, route.most_body_bytes, may_be_missing=route.bodiless)
         else:
             strictness.refuse_body(incoming, named)
         words = _words(route, words)
-        call = context.call(incoming, identity, document, _path(route, words), words.get("id", ""))
-        if body_schema:
-            body = _loaded(body_schema, document)
+        call = context.call(incoming, identity, whole, _path(route, words), words.get("id", ""))
+        if load_body:
+            body = load_body(document)
             if is_reservation_id(body.get("reservation_id", "")):
                 environ["stockade.reservation_id"] = body["reservation_id"]
-        if query_schema:
-            query = _loaded(query_schema, query)
+        if load_query:
+            query = load_query(query)
         asked = Request(parts.engine, call, body, query)
 
         def made() -> Outgoing:
@@ -264,12 +269,17 @@ def _path(route: Route, words: dict[str, str]) -> str:
     return path
 
 
-def _loaded(schema: Schema, document: Any) -> dict[str, Any]:
-    try:
-        loaded: dict[str, Any] = schema.load(document)
-    except ValidationError as error:
-        raise invalid_fields(field_errors.of_schema(error)) from error
-    return loaded
+def _loading(schema: Schema) -> Callable[[Any], dict[str, Any]]:
+    accept = accepting(schema)
+
+    def load(document: Any) -> dict[str, Any]:
+        try:
+            loaded: dict[str, Any] = accept(document) or schema.load(document)
+        except ValidationError as error:
+            raise invalid_fields(field_errors.of_schema(error)) from error
+        return loaded
+
+    return load
 
 
 def _once(asked: Request, answer: Callable[[], Outgoing]) -> Outgoing:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow import RAISE, Schema, fields, validate
 
 from api.answered import Answered
-from api.fields import Digits, Flag, Lines, MaybeSku, Sku, Timestamp, Whole, lines_of
+from api.fields import Bounded, Digits, Flag, Lines, MaybeSku, Sku, Timestamp, Whole
 from engine.limits import MAX_HOLD_SECONDS, MOST_IN_BATCH, MOST_LINES, MOST_ON_HAND, MOST_QUANTITY
 from engine.payments import Outcome, PaymentEvent
 from engine.sku_names import MAX_NAME_LENGTH, name_problem
@@ -19,26 +19,22 @@ MOST_ON_PAGE = 1_000
 Text = fields.String
 
 
-def _words(most: int = 255, **kwargs: Any) -> fields.String:
+def _words(most: int = 255, **kwargs: Any) -> Bounded:
     """What programs compare or write into a header: visible characters and spaces."""
 
-    def printable(text: str) -> None:
+    def problem(text: str) -> str | None:
         if not 1 <= len(text) <= most:
-            raise ValidationError(f"Must have 1 to {most} characters.")
+            return f"Must have 1 to {most} characters."
         if not text.isprintable():
-            raise ValidationError("Must be printable: no control characters, no invisible ones but the space.")
+            return "Must be printable: no control characters, no invisible ones but the space."
+        return None
 
-    return Text(validate=printable, metadata={"minLength": 1, "maxLength": most}, **kwargs)
+    return Bounded(most, problem, **kwargs)
 
 
-def _prose(**kwargs: Any) -> fields.String:
+def _prose(**kwargs: Any) -> Bounded:
     """What people read."""
-
-    def readable(text: str) -> None:
-        if problem := name_problem(text):
-            raise ValidationError(problem)
-
-    return Text(validate=readable, metadata={"minLength": 1, "maxLength": MAX_NAME_LENGTH}, **kwargs)
+    return Bounded(MAX_NAME_LENGTH, name_problem, **kwargs)
 
 
 def _whole(least: int, most: int, **kwargs: Any) -> Whole:
@@ -79,6 +75,7 @@ class Strict(Schema):
 ANY_FIELD = {"required": "Is required.", "null": "Must not be null."}
 MESSAGES: dict[type, dict[str, str]] = {
     fields.String: {"invalid": "Must be a string."},
+    Bounded: {"invalid": "Must be a string."},
     Sku: {"invalid": "Must be a string."},
     MaybeSku: {"invalid": "Must be a string."},
     fields.List: {"invalid": "Must be an array."},
@@ -111,17 +108,6 @@ class LinesMixin(Strict):
 
 class ReservationRequest(LinesMixin):
     hold_seconds = _hold_seconds()
-
-    def load(self, data: Any, **kwargs: Any) -> Any:
-        """As marshmallow does; nothing but lines, which nearly every checkout sends, is seen to be right at a glance."""
-        if (
-            type(data) is dict
-            and len(data) == 1
-            and (lines := lines_of(data.get("lines")))
-            and len(lines) <= MOST_LINES
-        ):
-            return {"lines": lines}
-        return super().load(data, **kwargs)
 
 
 class ExtendRequest(Strict):

@@ -9,7 +9,7 @@ import json
 from typing import Any
 from urllib.parse import unquote_plus
 
-from api.incoming import Incoming, canonical
+from api.incoming import Incoming
 from api.paths import NO_ESCAPE
 from api.problems import Problem, invalid_fields
 
@@ -79,14 +79,16 @@ def _decoded(text: str) -> str | None:
         return None
 
 
-def refuse_repeated_names(body: bytes, document: Any) -> None:
+def refuse_repeated_names(body: bytes, whole: bytes) -> None:
     """Refuse a body in which an object has a name twice: parsers take the last one, and drop what the others said.
+
+    `whole` is what was parsed of it, in canonical form.
 
     Raises:
         Problem: `bad_request`.
     """
     # Without escapes each string has two quotation marks, so a name that was dropped shows in their number.
-    if b"\\" not in body and body.count(b'"') == canonical(document).count(b'"'):
+    if b"\\" not in body and body.count(b'"') == whole.count(b'"'):
         return
     try:
         json.loads(body, object_pairs_hook=_without_repetition)

@@ -9,6 +9,7 @@ import random
 import re
 import secrets
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.values import Operation
@@ -16,6 +17,9 @@ from engine.values import Operation
 ALPHABET = string.digits + string.ascii_letters
 PAIRS = [low + high for high in ALPHABET for low in ALPHABET]
 """Digits two by two, the lower one first, as ids are written."""
+
+PAIR = len(PAIRS)
+TWO_PAIRS, SIX_PAIRS = PAIR**2, PAIR**6
 
 RESERVATION_ID = re.compile(r"[0-9A-Za-z]{22}")
 
@@ -44,22 +48,28 @@ def once(operation: Operation) -> Operation:
 
 def fingerprint(*parts: bytes) -> str:
     """63 bits that tell one request from another, as a decimal number: Redis keeps it in 8 bytes."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(_measured(parts)).digest()
+    return str(int.from_bytes(digest[:8], "big") >> 1)
+
+
+def _measured(parts: Sequence[bytes]) -> bytes:
+    """Each part behind its length, so that no two lists of parts are the same when they are put together."""
+    whole = b""
     for part in parts:
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return str(int.from_bytes(digest.digest()[:8], "big") >> 1)
+        whole += len(part).to_bytes(8, "big") + part
+    return whole
 
 
-@dataclass(frozen=True)
 class DerivedIds:
     """Ids computed with a keyed hash: the same words give the same id, and nobody without the secret can guess it."""
 
-    secret: bytes
+    def __init__(self, secret: bytes) -> None:
+        self._keyed = hmac.new(secret, digestmod="sha256")
 
     def of(self, *words: str) -> str:
-        message = b"".join(len(word.encode()).to_bytes(8, "big") + word.encode() for word in words)
-        return _text(hmac.digest(self.secret, message, hashlib.sha256)[:16])
+        seal = self._keyed.copy()
+        seal.update(_measured([word.encode() for word in words]))
+        return _text(seal.digest()[:16])
 
 
 @dataclass(frozen=True)
@@ -89,11 +99,14 @@ class CartIds:
 
 
 def _text(sixteen_bytes: bytes) -> str:
-    number, pairs = int.from_bytes(sixteen_bytes, "big"), []
-    for _ in range(11):
-        number, pair = divmod(number, len(PAIRS))
-        pairs.append(PAIRS[pair])
-    return "".join(pairs)
+    # Two pairs at a time, which the processor divides in one step.
+    high, low = divmod(int.from_bytes(sixteen_bytes, "big"), SIX_PAIRS)
+    low, a = divmod(low, TWO_PAIRS)
+    c, b = divmod(low, TWO_PAIRS)
+    high, d = divmod(high, TWO_PAIRS)
+    last, e = divmod(high, TWO_PAIRS)
+    first = f"{PAIRS[a % PAIR]}{PAIRS[a // PAIR]}{PAIRS[b % PAIR]}{PAIRS[b // PAIR]}{PAIRS[c % PAIR]}{PAIRS[c // PAIR]}"
+    return f"{first}{PAIRS[d % PAIR]}{PAIRS[d // PAIR]}{PAIRS[e % PAIR]}{PAIRS[e // PAIR]}{PAIRS[last]}"
 
 
 def _bytes(text: str) -> bytes | None:

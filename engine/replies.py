@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
+
+from msgspec import Struct
 
 from engine import errors
 from engine.sku_names import shown
@@ -15,8 +17,7 @@ from engine.values import Line, LineVerdict, MissingLine, Origin, unpacked
 Reply = list[Any]
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(Struct, frozen=True, kw_only=True):
     """A reservation that is asked for.
 
     `cart_id`: it's the checkout of this cart. `latest` is then the id of the cart's latest reservation, as it was read,
@@ -32,7 +33,7 @@ class Claim:
     cart_id: str = ""
     latest: str = ""
     replaces: Record | None = None
-    by_default: bool = field(kw_only=True)
+    by_default: bool
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,7 @@ class Moved:
     """Another checkout of the cart came first."""
 
 
-@dataclass(frozen=True)
-class Reserved:
+class Reserved(Struct, frozen=True):
     created_ms: int
     deadline_ms: int
 
@@ -51,8 +51,7 @@ class Replayed:
     """The reservation was made before; its record says how it is now."""
 
 
-@dataclass(frozen=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """`due`: holds whose time has run out by `now_ms` may be in the way."""
 
     now_ms: int

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from engine.durable import Durability
 from engine.errors import (
@@ -112,7 +113,14 @@ class Reservations:
         words = ("reserve", origin.actor, origin.user, idempotency_key)
         reservation_id = self._ids.of(*words) if idempotency_key else random_id()
         hold_ms = (self._default_hold_seconds if hold_seconds is None else hold_seconds) * 1000
-        return Claim(reservation_id, origin, summed(lines), hold_ms, fingerprint, by_default=hold_seconds is None)
+        return Claim(
+            id=reservation_id,
+            origin=origin,
+            lines=summed(lines),
+            hold_ms=hold_ms,
+            fingerprint=fingerprint,
+            by_default=hold_seconds is None,
+        )
 
     def repeated(self, claim: Claim) -> Reservation | None:
         """The reservation of this claim as it is now, if it was made before.

@@ -1,4 +1,7 @@
-"""Values that the engine takes and gives. Times are milliseconds since 1970 by the clock of Redis."""
+"""Values that the engine takes and gives. Times are milliseconds since 1970 by the clock of Redis.
+
+Those that every request makes are structs of msgspec, which are made ten times faster than dataclasses.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from msgspec import Struct
+
 from engine.sku_names import shown, stored
 from engine.states import ORDER_STATE, Availability, State, Verdict
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(Struct, frozen=True):
     sku: str
     quantity: int
 
@@ -75,8 +79,7 @@ class Problems:
     aof: str = ""
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Who asks, and in which request. `actor` acts for `user`; for buyers both are the same."""
 
     actor: str
@@ -84,8 +87,7 @@ class Origin:
     user: str = ""
 
 
-@dataclass(frozen=True)
-class Operation:
+class Operation(Struct, frozen=True):
     """Makes a call happen once: a repeat with the same id gets the first answer. No fingerprint, no memory."""
 
     id: str = "none"
@@ -100,8 +102,7 @@ class Lever(StrEnum):
     DRY_RUN = "dry_run"
 
 
-@dataclass(frozen=True)
-class Reservation:
+class Reservation(Struct, frozen=True):
     id: str
     state: State
     user: str
@@ -111,8 +112,7 @@ class Reservation:
     replayed: bool = False
 
 
-@dataclass(frozen=True)
-class LineVerdict:
+class LineVerdict(Struct, frozen=True):
     """One line of a refused basket. `next_release_ms` is 0 if no live hold could give units back."""
 
     sku: str
@@ -180,8 +180,7 @@ class SkuChange:
     attributes: dict[str, str]
 
 
-@dataclass(frozen=True)
-class SkuAvailability:
+class SkuAvailability(Struct, frozen=True):
     """What a buyer sees. `next_release_ms` is 0 unless every free unit is held."""
 
     sku: str

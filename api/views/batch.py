@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-import orjson
+import msgspec
 from flask import Blueprint
 from marshmallow import ValidationError
 
 from api import problems
+from api.accepted import accepting
 from api.auth import STOREFRONT
 from api.route import Answer, Request, route
 from api.schemas import BatchItem, BatchRequest, BatchSchema
 from engine.errors import EngineError
 from engine.ids import fingerprint
 from engine.replies import Claim
-from engine.values import Line, Origin, Reservation
+from engine.values import Origin, Reservation
 
 blueprint = Blueprint("batch", __name__, url_prefix="/v1/reservations")
 
@@ -24,7 +26,11 @@ MOST_BYTES = 1024 * 1024
 SINGLE = (b"POST", b"/v1/reservations")
 """An item's key is worth as much in the route for one reservation, and the other way round."""
 
+MOST_AT_ONCE = 32
+"""Items worked on before others have their turn."""
+
 ITEM = BatchItem()
+ACCEPTS = accepting(ITEM)
 
 ItemProblem = dict[str, object]
 
@@ -43,12 +49,18 @@ ItemProblem = dict[str, object]
 )
 def create_reservation_batch(request: Request) -> Answer:
     request.engine.reservations.remember(request.operation)
-    asked = [_claim(request, number, item) for number, item in enumerate(request.body["reservations"])]
-    made = iter(request.engine.reservations.reserve_all([claim for claim in asked if isinstance(claim, Claim)]))
-    answers = [next(made) if isinstance(claim, Claim) else claim for claim in asked]
+    items, answers = request.body["reservations"], list[Reservation | EngineError | ItemProblem]()
+    for first in range(0, len(items), MOST_AT_ONCE):
+        answers += _some(request, first, items[first : first + MOST_AT_ONCE])
     held = [answer for answer in answers if isinstance(answer, Reservation)]
     replayed = bool(request.call.idempotency_key and held) and all(one.replayed for one in held)
     return Answer({"results": [_result(answer) for answer in answers]}, replayed=replayed)
+
+
+def _some(request: Request, first: int, items: list[Any]) -> Iterator[Reservation | EngineError | ItemProblem]:
+    asked = [_claim(request, first + at, item) for at, item in enumerate(items)]
+    made = iter(request.engine.reservations.reserve_all([claim for claim in asked if isinstance(claim, Claim)]))
+    return (next(made) if isinstance(claim, Claim) else claim for claim in asked)
 
 
 def _claim(request: Request, number: int, item: Any) -> Claim | ItemProblem:
@@ -57,15 +69,15 @@ def _claim(request: Request, number: int, item: Any) -> Claim | ItemProblem:
     Items without a key get one from that of the whole call; with a space in it, which no key of a caller's has.
     """
     try:
-        asked = ITEM.load(item)
+        asked = ACCEPTS(item) or ITEM.load(item)
     except ValidationError as error:
         return problems.invalid(error)
-    engine, call = request.engine, request.call
+    call = request.call
     key = asked.pop("idempotency_key", f"{call.idempotency_key} {number}" if call.idempotency_key else "")
-    origin = Origin(call.origin.actor, call.request_id, asked.pop("user"))
-    print_of_it = fingerprint(*SINGLE, orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)) if key else ""
-    lines = [Line(**line) for line in asked["lines"]]
-    return engine.reservations.claim(origin, lines, asked.get("hold_seconds"), key, print_of_it)
+    assert call.identity is not None
+    origin = Origin(call.identity.actor, call.request_id, asked.pop("user"))
+    print_of_it = fingerprint(*SINGLE, msgspec.json.encode(asked, order="sorted")) if key else ""
+    return request.engine.reservations.claim(origin, asked["lines"], asked.get("hold_seconds"), key, print_of_it)
 
 
 def _result(answer: Reservation | EngineError | ItemProblem) -> dict[str, Any]:

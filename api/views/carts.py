@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Blueprint
 
 from api.auth import CUSTOMER, STOREFRONT
@@ -31,7 +29,7 @@ BUYERS = [CUSTOMER, STOREFRONT]
     keeps_answer=True,
 )
 def create_cart(request: Request) -> Answer:
-    call, lines = request.call, _lines(request.body.get("lines", []))
+    call, lines = request.call, request.body.get("lines", [])
     cart = request.engine.carts.create(call.origin, lines, call.idempotency_key, call.fingerprint)
     return Answer(cart, 201, {"Location": f"/v1/carts/{cart.id}"}, cart.replayed)
 
@@ -64,7 +62,7 @@ def get_cart(request: Request, id: str) -> Answer:
     keeps_answer=True,
 )
 def put_cart(request: Request, id: str) -> Answer:
-    return Answer(request.engine.carts.set_lines(id, request.call.origin, _lines(request.body["lines"])))
+    return Answer(request.engine.carts.set_lines(id, request.call.origin, request.body["lines"]))
 
 
 @route(
@@ -135,7 +133,3 @@ def check_out_cart(request: Request, id: str) -> Answer:
     call = request.call
     made = request.engine.carts.checkout(id, call.origin, hold_seconds, call.idempotency_key, call.fingerprint)
     return Answer(made, 201, {"Location": f"/v1/reservations/{made.id}"}, made.replayed and bool(call.fingerprint))
-
-
-def _lines(items: list[dict[str, Any]]) -> list[Line]:
-    return [Line(item["sku"], item["quantity"]) for item in items]

@@ -7,7 +7,6 @@ from flask import Blueprint
 from api.auth import CUSTOMER, PAYMENTS, STOREFRONT
 from api.route import Answer, Request, route
 from api.schemas import CommitRequest, CommitSchema, ExtendRequest, ReservationRequest, ReservationSchema
-from engine.values import Line
 
 blueprint = Blueprint("reservations", __name__, url_prefix="/v1/reservations")
 
@@ -24,7 +23,7 @@ blueprint = Blueprint("reservations", __name__, url_prefix="/v1/reservations")
     idempotent=True,
 )
 def create_reservation(request: Request) -> Answer:
-    lines = [Line(**line) for line in request.body["lines"]]
+    lines = request.body["lines"]
     hold_seconds = request.body.get("hold_seconds")
     call = request.call
     made = request.engine.reservations.reserve(call.origin, lines, hold_seconds, call.idempotency_key, call.fingerprint)

@@ -61,7 +61,8 @@ def claim(number: int, hold_ms: int = 900_000, skus: int = SKUS) -> Claim:
     """A user's reservation of one unit."""
     user = f"user-{number:06}"
     lines = (Line(f"sku-{number % skus:05}", 1),)
-    return Claim(random_id(), Origin(user, random_id(), user), lines, hold_ms, by_default=False)
+    origin = Origin(user, random_id(), user)
+    return Claim(id=random_id(), origin=origin, lines=lines, hold_ms=hold_ms, by_default=False)
 
 
 def stock_the_sale(engine: Engine) -> None:
@@ -70,7 +71,8 @@ def stock_the_sale(engine: Engine) -> None:
     engine.stock.configure(SOLD_OUT, UNITS_HELD, {}, OPS, Operation())
     for number in range(UNITS_HELD):
         user = Origin(f"user-{number:06}", random_id(), f"user-{number:06}")
-        engine.scripts.reserve(Claim(random_id(), user, (Line(SOLD_OUT, 1),), 900_000, by_default=False))
+        lines = (Line(SOLD_OUT, 1),)
+        engine.scripts.reserve(Claim(id=random_id(), origin=user, lines=lines, hold_ms=900_000, by_default=False))
 
 
 @contextmanager

@@ -8,11 +8,11 @@ import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import psycopg
 import pytest
+from msgspec import structs
 
 from engine import ledger, writer
 from engine.errors import LedgerBroken, StoreUnavailable, ValidationFailed
@@ -284,7 +284,7 @@ def test_a_process_that_is_stopped_with_the_lock_does_not_hold_it_for_long(stock
 def test_a_hold_of_half_a_millisecond_is_refused_so_that_its_event_can_be_written(stocked: Shop) -> None:
     claim = stocked.engine.reservations.claim(buyer("ann"), [Line("a", 1)], 900, "", "")
     with pytest.raises(ValidationFailed):
-        stocked.engine.scripts.reserve(replace(claim, hold_ms=1.5))  # type: ignore[arg-type]
+        stocked.engine.scripts.reserve(structs.replace(claim, hold_ms=1.5))  # type: ignore[arg-type]
     stocked.writer.drain()
     assert_written(stocked)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from engine.engine import Engine
 from engine.errors import (
@@ -449,7 +450,7 @@ def test_a_repeated_checkout_shows_the_reservation_as_it_is_now(
     again = engine.reservations.reserve(ANN, lines("a=2"), 60, "key", "7")
     assert again.replayed
     assert not first.replayed
-    assert replace(again, replayed=False) == engine.reservations.get(first.id, "ann")
+    assert structs.replace(again, replayed=False) == engine.reservations.get(first.id, "ann")
     assert (again.id, again.created_ms, again.lines) == (first.id, first.created_ms, first.lines)
     assert books.dump(engine.store.redis) == before
 
