@@ -6,7 +6,7 @@ The record and its place in the deadlines ZSET decide; a lease's end is only a h
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -26,6 +26,8 @@ NEXT_RELEASE_SECONDS = 0.25
 
 MOST_KNOWN = 10_000
 """SKUs whose next release is remembered. A full memory is emptied."""
+
+NOTHING: Mapping[str, int] = {}
 
 ACTOR = "expiry"
 """Who ends holds on demand, in the ledger."""
@@ -47,6 +49,7 @@ class Release:
     """The hold of a SKU that ends first, as found by a search that may be believed for a while."""
 
     sku: str
+    bound_ms: int
     hold_id: str
     deadline_ms: int
     until_s: float
@@ -56,7 +59,7 @@ class Expiry:
     def __init__(self, store: Store, scripts: Scripts) -> None:
         self._store = store
         self._scripts = scripts
-        self._known: dict[tuple[str, int], Release] = {}
+        self._known: dict[str, Release] = {}
 
     def settle(self, skus: Collection[str], now_ms: int, request_id: str) -> int:
         """Expire holds on these SKUs that are due by `now_ms`, at least one of them if there is any.
@@ -86,24 +89,29 @@ class Expiry:
         refused = sum(status in ("inconsistent", "wrong_keys", "not_due") for status in statuses)
         return Swept(statuses.count("expired"), stuck + refused, len(page) >= PAGE)
 
-    def next_releases(self, bounds: Mapping[str, int]) -> dict[str, int]:
+    def remembered(self, skus: Iterable[str]) -> list[str]:
+        """Ids of holds of which `next_releases` would ask whether they still live, for whoever can ask that along with something else."""
+        if not self._known:
+            return []
+        now_s = time.monotonic()
+        return [known.hold_id for sku in skus if (known := self._known.get(sku)) and now_s < known.until_s]
+
+    def next_releases(self, bounds: Mapping[str, int], seen: Mapping[str, int] = NOTHING) -> dict[str, int]:
         """The earliest deadline among the live holds of each SKU, in milliseconds.
 
         `bounds` has a time for each SKU before which no hold of it ends (`next_release_ms` of its hash). Where the
-        holds looked at have none of the SKU, the answer is the last deadline among them: it's no later than the truth.
+        holds looked at have none of the SKU, the answer is the last deadline among them: it's no later than the truth. `seen` has deadlines of
+        `remembered` holds, 0 for those that live no more, as they were when the bounds were read or later.
 
         A hold that was found is asked for again, not searched, as long as it lives with that deadline: so an earlier one that
         was made after it may be missed, for `NEXT_RELEASE_SECONDS` at most.
         """
         now_s = time.monotonic()
-        remembered = [self._known.get(item) for item in bounds.items()]
-        known = [release for release in remembered if release and now_s < release.until_s]
-        scores = self._store.deadlines_of([release.hold_id for release in known])
-        found = {
-            release.sku: release.deadline_ms
-            for release, deadline_ms in zip(known, scores, strict=True)
-            if deadline_ms == release.deadline_ms
-        }
+        remembered = [self._known.get(sku) for sku in bounds]
+        known = [each for each in remembered if each and each.bound_ms == bounds[each.sku] and now_s < each.until_s]
+        if unseen := [each.hold_id for each in known if each.hold_id not in seen]:
+            seen = {**seen, **dict(zip(unseen, self._store.deadlines_of(unseen), strict=True))}
+        found = {each.sku: each.deadline_ms for each in known if seen[each.hold_id] == each.deadline_ms}
         missing = {sku: bound_ms for sku, bound_ms in bounds.items() if sku not in found}
         return found | self._searched(missing) if missing else found
 
@@ -119,10 +127,10 @@ class Expiry:
             for hold_id, deadline_ms, skus in page:
                 for sku in (bounds.keys() & set(skus)) - found.keys():
                     found[sku] = deadline_ms
-                    self._known[sku, bounds[sku]] = Release(sku, hold_id, deadline_ms, until_s)
+                    self._known[sku] = Release(sku, bounds[sku], hold_id, deadline_ms, until_s)
             if len(page) < size or len(found) == len(bounds):
                 return found
         for sku in bounds.keys() - found.keys():
             found[sku] = max(deadline_ms, bounds[sku])
-            self._known[sku, bounds[sku]] = Release(sku, hold_id, found[sku], until_s)
+            self._known[sku] = Release(sku, bounds[sku], hold_id, found[sku], until_s)
         return found

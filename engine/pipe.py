@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from greenlet import getcurrent, greenlet
@@ -31,8 +31,8 @@ AS_THEY_ARE = ("EVALSHA", "EVAL", "SET")
 
 ONCE = Retry(NoBackoff(), 0)
 
-MOST_TOGETHER = 32
-"""Commands of one call that go out at once. A longer one goes in several parts, so that nobody waits for all of it."""
+MOST_BYTES_TOGETHER = 24 * 1024
+"""Of one call that go out at once, less than a millisecond's work for Redis. A longer one goes in parts, so that nobody waits for all of it."""
 
 RECEIVED_BYTES = 262_144
 AGAIN = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -40,14 +40,13 @@ UNREACHABLE = (Disconnected, TimedOut, OSError)
 
 
 class _Call:
-    """Some commands of one greenlet, and what came back."""
+    """Some commands of one greenlet, packed, and what came back."""
 
     __slots__ = ("answers", "asked_s", "count", "packed", "sent_s", "waits")
 
-    def __init__(self, commands: Sequence[Command]) -> None:
-        # Here, so that what can't be packed harms nobody else.
-        self.packed = b"".join([pack_command(command) for command in commands])  # type: ignore[arg-type]
-        self.count = len(commands)
+    def __init__(self, packed: Sequence[bytes]) -> None:
+        self.packed = b"".join(packed)
+        self.count = len(packed)
         self.answers: list[Any] = []
         self.asked_s, self.sent_s = time.monotonic(), 0.0
         self.waits: greenlet = getcurrent()
@@ -80,12 +79,15 @@ class Pipe:
         Raises:
             RedisError: no answer, after as many tries as the client makes.
         """
-        answers: list[Any] = []
-        for at in range(0, len(commands), MOST_TOGETHER):
-            answers += self._part(commands[at : at + MOST_TOGETHER])
-        for answer in answers:
-            if isinstance(answer, Exception) and not isinstance(answer, ResponseError):
-                raise answer
+        # Here, so that what can't be packed harms nobody else.
+        packed = [pack_command(command) for command in commands]  # type: ignore[arg-type]
+        answers = [answer for part in _parts(packed) for answer in self._part(part)]
+        for at, answer in enumerate(answers):
+            if isinstance(answer, Exception):
+                if not isinstance(answer, ResponseError):
+                    raise answer
+            elif (name := commands[at][0]) not in AS_THEY_ARE and (read := self._callbacks.get(name)):
+                answers[at] = read(answer)
         return answers
 
     def oldest_s(self) -> float:
@@ -103,21 +105,14 @@ class Pipe:
         if self._connection is not None:
             self._disconnect()
 
-    def _part(self, commands: Sequence[Command]) -> list[Any]:
-        call = _Call(commands)
+    def _part(self, packed: Sequence[bytes]) -> list[Any]:
+        call = _Call(packed)
         self._unsent.append(call)
         self.flush_soon()
         failure = self._loop.wait()
         if failure is not None:
             raise failure
-        return [
-            answer if command[0] in AS_THEY_ARE or isinstance(answer, Exception) else self._read(command[0], answer)
-            for command, answer in zip(commands, call.answers, strict=True)
-        ]
-
-    def _read(self, name: str | bytes | int, answer: Any) -> Any:
-        callback = self._callbacks.get(name)
-        return callback(answer) if callback else answer
+        return call.answers
 
     def _flush(self) -> None:
         self._flushes = False
@@ -296,3 +291,14 @@ class Pipe:
         self._unsent.clear()
         for call in calls:
             call.waits.switch(error)
+
+
+def _parts(packed: list[bytes]) -> Iterator[list[bytes]]:
+    """One after another, each of `MOST_BYTES_TOGETHER` or a single command."""
+    first = size = 0
+    for at, command in enumerate(packed):
+        size += len(command)
+        if size > MOST_BYTES_TOGETHER and at > first:
+            yield packed[first:at]
+            first, size = at, len(command)
+    yield packed[first:]

@@ -52,11 +52,12 @@ class Replayed:
 
 
 class Refused(Struct, frozen=True):
-    """`due`: holds whose time has run out by `now_ms` may be in the way."""
+    """`due`: holds whose time has run out by `now_ms` may be in the way. `seen`: deadlines of holds that were asked for along with it."""
 
     now_ms: int
     due: bool
     lines: tuple[LineVerdict, ...]
+    seen: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -141,22 +142,24 @@ REFUSALS: dict[str, type[errors.EngineError]] = {
 """Statuses that mean the same from every script and need no more words."""
 
 
-def reserved(reply: Reply) -> Reserved | Replayed | Refused | Moved:
+def reserved(reply: Reply, seen: Mapping[str, int]) -> Reserved | Replayed | Refused | Moved:
     match reply:
         case ["reserved", created_ms, deadline_ms]:
             return Reserved(created_ms, deadline_ms)
         case ["replayed"]:
             return Replayed()
         case ["lines_unavailable", now_ms, due, *values]:
-            return Refused(now_ms, bool(due), tuple(_verdicts(values)))
+            return Refused(now_ms, bool(due), tuple(_verdicts(values)), seen)
         case ["moved"]:
             return Moved()
     refuse(reply)
 
 
-def reserved_or_error(reply: Reply) -> Reserved | Replayed | Refused | Moved | errors.EngineError:
+def reserved_or_error(
+    reply: Reply, seen: Mapping[str, int]
+) -> Reserved | Replayed | Refused | Moved | errors.EngineError:
     try:
-        return reserved(reply)
+        return reserved(reply, seen)
     except errors.EngineError as error:
         return error
 

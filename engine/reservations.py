@@ -31,6 +31,8 @@ from engine.values import Lever, Line, LineVerdict, Operation, Order, Origin, Re
 MOST_VAIN_ROUNDS = 5
 """How often a buyer asks again while holds are due, none of them of what he wants."""
 
+MAY_RETURN = (Verdict.ALL_HELD, Verdict.INSUFFICIENT)
+
 
 class Reservations:
     def __init__(
@@ -74,13 +76,15 @@ class Reservations:
             IdempotencyKeyReused: the key came before with another fingerprint.
         """
         claim = self.claim(origin, lines, hold_seconds, idempotency_key, fingerprint)
-        reservation = self.decide(claim, self._scripts.reserve(claim))
+        remembered = self._expiry.remembered([line.sku for line in claim.lines])
+        reservation = self.decide(claim, self._scripts.reserve(claim, remembered))
         assert reservation is not None
         return reservation
 
     def reserve_all(self, claims: Sequence[Claim]) -> list[Reservation | EngineError]:
         """Decide each claim on its own; those that need nothing to be expired first share one round trip."""
-        replies = self._scripts.reserve_all(claims)
+        skus = {line.sku: None for claim in claims for line in claim.lines}
+        replies = self._scripts.reserve_all(claims, self._expiry.remembered(skus))
         releases = self._next_releases([reply for reply in replies if isinstance(reply, Refused) and not reply.due])
         answers: list[Reservation | EngineError] = []
         for claim, reply in zip(claims, replies, strict=True):
@@ -344,16 +348,17 @@ class Reservations:
         """When each SKU that is short may have units again, found in one search for all refusals."""
         bounds: dict[str, int] = {}
         for line in (line for refused in refusals for line in refused.lines):
-            if line.next_release_ms and line.verdict in (Verdict.ALL_HELD, Verdict.INSUFFICIENT):
+            if line.next_release_ms and line.verdict in MAY_RETURN:
                 bounds[line.sku] = min(line.next_release_ms, bounds.get(line.sku, line.next_release_ms))
-        return self._expiry.next_releases(bounds)
+        return self._expiry.next_releases(bounds, refusals[0].seen) if bounds else {}
 
 
 def _with(releases: Mapping[str, int], refused: Refused) -> tuple[LineVerdict, ...]:
-    may_return = (Verdict.ALL_HELD, Verdict.INSUFFICIENT)
     return tuple(
-        replace(line, next_release_ms=releases.get(line.sku, 0) if line.verdict in may_return else 0)
-        for line in refused.lines
+        [
+            replace(line, next_release_ms=releases.get(line.sku, 0) if line.verdict in MAY_RETURN else 0)
+            for line in refused.lines
+        ]
     )
 
 

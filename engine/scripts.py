@@ -20,6 +20,7 @@ from engine.keys import LAYOUT
 from engine.ledger import Position
 from engine.limits import MAX_HOLD_SECONDS, MOST_LINES, MOST_ON_HAND
 from engine.meter import Meter, outcome
+from engine.pipe import Command
 from engine.replies import (
     Claim,
     Committed,
@@ -47,12 +48,13 @@ from engine.replies import (
 from engine.restoring import Call, Restoring, Words
 from engine.sku_names import stored
 from engine.states import State
-from engine.store import Record, Store, failed, sku_from
+from engine.store import Record, Store, deadlines, failed, sku_from
 from engine.values import Lever, Line, Operation, Order, Origin, Sku, SkuChange
 
 
 class Scripts:
     def __init__(self, store: Store, settings: Settings, meter: Meter) -> None:
+        self._store = store
         self._redis = store.redis
         self._meter = meter
         self._calls = store.calls
@@ -115,14 +117,19 @@ class Scripts:
         """Let events go that Postgres has; a closed gate leaves them."""
         self._run("trim", [self._keys.meta, self._keys.ledger], [reached.epoch, reached.seq, keep, most])
 
-    def reserve(self, claim: Claim) -> Reserved | Replayed | Refused | Moved:
-        keys, arguments = self._reserve_call(claim)
-        return reserved(self._run("reserve", keys, arguments))
+    def reserve(self, claim: Claim, holds: Sequence[str] = ()) -> Reserved | Replayed | Refused | Moved:
+        """`holds`: ids of those whose deadlines a refusal shall tell, from the same round trip."""
+        reply, *scores = self._run_all("reserve", [self._reserve_call(claim)], self._store.ask_deadlines(holds))
+        return reserved(reply, deadlines(holds, scores))
 
-    def reserve_all(self, claims: Sequence[Claim]) -> list[Reserved | Replayed | Refused | Moved | errors.EngineError]:
+    def reserve_all(
+        self, claims: Sequence[Claim], holds: Sequence[str] = ()
+    ) -> list[Reserved | Replayed | Refused | Moved | errors.EngineError]:
         """Each claim on its own, all of them in one round trip."""
-        replies = self._run_all("reserve", [self._reserve_call(claim) for claim in claims])
-        return [reserved_or_error(reply) for reply in replies]
+        calls = [self._reserve_call(claim) for claim in claims]
+        replies = self._run_all("reserve", calls, self._store.ask_deadlines(holds))
+        seen = deadlines(holds, replies[len(calls) :])
+        return [reserved_or_error(reply, seen) for reply in replies[: len(calls)]]
 
     def _reserve_call(self, claim: Claim) -> Call:
         origin, keys = claim.origin, [self._keys.meta, self._keys.ledger, *self._keys.hold(claim.id)]
@@ -424,17 +431,18 @@ class Scripts:
         return hold + self._keys.skus_and_buyers(skus)
 
     def _run(self, name: str, keys: Sequence[str | bytes], arguments: Words) -> Reply:
-        return self._run_all(name, [(keys, arguments)])[0]
+        reply: Reply = self._run_all(name, [(keys, arguments)])[0]
+        return reply
 
-    def _run_all(self, name: str, calls: Sequence[Call]) -> list[Reply]:
-        """Run a script once for each call, all in one round trip."""
+    def _run_all(self, name: str, calls: Sequence[Call], beside: Sequence[Command] = ()) -> list[Any]:
+        """Run a script once for each call, and then the commands beside it, all in one round trip."""
         if not calls:
             return []
         known = [("EVALSHA", self._digests[name], len(keys), *keys, *arguments) for keys, arguments in calls]
         replies: list[Any] = [None] * len(calls)
         code, began_s = errors.StoreUnavailable.code, time.perf_counter()
         try:
-            replies = self._calls.ask(*known)
+            replies = self._calls.ask(*known, *beside)
             for at, reply in enumerate(replies):
                 if isinstance(reply, NoScriptError):
                     # A new server, or somebody has flushed its scripts. EVAL leaves the script there.
@@ -451,7 +459,9 @@ class Scripts:
                 raise
             raise told from error
         finally:
-            self._meter.ran(name, time.perf_counter() - began_s, [outcome(reply, code) for reply in replies])
+            self._meter.ran(
+                name, time.perf_counter() - began_s, [outcome(reply, code) for reply in replies[: len(calls)]]
+            )
         return replies
 
 

@@ -447,8 +447,11 @@ class Store:
 
     def deadlines_of(self, reservation_ids: Sequence[str]) -> list[int]:
         """Deadlines of live holds; 0 for what is none."""
-        scores = self._ask(*[("ZSCORE", self.keys.deadlines, reservation_id) for reservation_id in reservation_ids])
-        return [int(float(score or 0)) for score in scores]
+        return [*deadlines(reservation_ids, self._ask(*self.ask_deadlines(reservation_ids))).values()]
+
+    def ask_deadlines(self, reservation_ids: Iterable[str]) -> list[Command]:
+        """What `deadlines` reads the answers of."""
+        return [("ZSCORE", self.keys.deadlines, reservation_id) for reservation_id in reservation_ids]
 
     def next_holds(self, from_ms: int, limit: int) -> list[tuple[str, int, list[str]]]:
         """The live holds with the earliest deadlines from a time on, as `holds`, but at most `limit`."""
@@ -711,6 +714,11 @@ def _scores(reply: Sequence[Any]) -> list[tuple[str, int]]:
     """Members and scores: pairs in RESP3, one list of both in RESP2."""
     pairs = reply if reply and not isinstance(reply[0], str) else zip(reply[::2], reply[1::2], strict=True)
     return [(member, int(float(score))) for member, score in pairs]
+
+
+def deadlines(reservation_ids: Iterable[str], scores: Iterable[Any]) -> dict[str, int]:
+    """By hold; 0 for what is none, or lives no more."""
+    return {each: int(float(score or 0)) for each, score in zip(reservation_ids, scores, strict=True)}
 
 
 def _now_ms(time: tuple[int, int], clock_ms: str | None) -> int:

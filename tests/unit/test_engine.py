@@ -138,7 +138,9 @@ def test_the_refusals_of_a_batch_have_their_next_releases_from_one_search(
     first, second = hold(engine, "a=1", seconds=300), hold(engine, "b=1")
     searched: list[Mapping[str, int]] = []
     search = engine.expiry.next_releases
-    monkeypatch.setattr(engine.expiry, "next_releases", lambda bounds: searched.append(bounds) or search(bounds))
+    monkeypatch.setattr(
+        engine.expiry, "next_releases", lambda bounds, seen: searched.append(bounds) or search(bounds, seen)
+    )
     claims = [engine.reservations.claim(BOB, lines(text), None, "", "") for text in ("a=1", "c=1", "b=1")]
     for_a, for_c, for_b = engine.reservations.reserve_all(claims)
     assert isinstance(for_a, LinesUnavailable)
