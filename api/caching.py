@@ -16,13 +16,20 @@ AS_OF = re.compile(rb'"as_of":"[^"]*"')
 """Nothing that a SKU is called looks like this: in a JSON string its quotation marks have a backslash."""
 
 
-def allow(outgoing: Outgoing, incoming: Incoming, max_age_seconds: int) -> None:
-    """Let an availability be kept, and turn it into a 304 for a client that has it already."""
-    tag = _tag(outgoing.body)
+def allow(outgoing: Outgoing, max_age_seconds: int) -> Outgoing:
+    """Let an availability be kept."""
     outgoing.headers["Cache-Control"] = f"public, max-age={max_age_seconds}" if max_age_seconds else "no-cache"
-    outgoing.headers["ETag"] = f'W/"{tag}"'
-    if (known := incoming.header("HTTP_IF_NONE_MATCH")) and parse_etags(known).contains_weak(tag):
+    outgoing.headers["ETag"] = f'W/"{_tag(outgoing.body)}"'
+    return outgoing
+
+
+def for_one(shared: Outgoing, incoming: Incoming) -> Outgoing:
+    """The same answer for one of those who get it; a 304 for a client that has it already."""
+    outgoing = Outgoing(shared.status, shared.body, headers=shared.headers, code=shared.code)
+    known = incoming.header("HTTP_IF_NONE_MATCH")
+    if known and parse_etags(known).contains_weak(shared.headers["ETag"][len('W/"') : -1]):
         outgoing.not_modified()
+    return outgoing
 
 
 def _tag(body: bytes) -> str:

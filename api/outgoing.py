@@ -12,7 +12,7 @@ STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HT
 class Outgoing:
     """A whole body with its headers, as a WSGI application: Flask takes it for a response, and gunicorn needs no Flask.
 
-    An empty body has no type and no length. `code` is the word by which the answer is counted.
+    An empty body has no type and no length; one without a type has both among its headers. `code` is the word by which the answer is counted.
     """
 
     __slots__ = ("body", "code", "headers", "status")
@@ -29,7 +29,7 @@ class Outgoing:
         self.code = code
         self.body = body
         self.headers: dict[str, str] = {**headers} if headers else {}
-        if body:
+        if body and content_type:
             self.headers |= {"Content-Type": content_type, "Content-Length": str(len(body))}
 
     def not_modified(self) -> None:

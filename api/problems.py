@@ -63,6 +63,18 @@ DETAIL: dict[str, str] = {
 }
 """What to say where nothing more is known. From 500 on this is all that is said."""
 
+BARE: dict[str, dict[str, object]] = {
+    code: {
+        "type": f"urn:stockade:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": DETAIL.get(code, ""),
+        "code": code,
+    }
+    for code, status in STATUS.items()
+}
+"""The document of each code."""
+
 VERDICTS = LineVerdictSchema(many=True)
 
 RETRY_AFTER_SECONDS = 1
@@ -138,15 +150,10 @@ def invalid(error: ValidationError) -> dict[str, object]:
 
 
 def document(code: str, detail: str, extra: Mapping[str, object]) -> dict[str, object]:
-    status = STATUS[code]
-    return {
-        "type": f"urn:stockade:problem:{code}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail or DETAIL[code],
-        "code": code,
-        **extra,
-    }
+    told = {**BARE[code], **extra}
+    if detail:
+        told["detail"] = detail
+    return told
 
 
 def of(error: Exception, request_id: str) -> Outgoing:

@@ -218,12 +218,21 @@ def _answering(route: Route, view: View) -> Answering:
                 outgoing.headers["Idempotent-Replayed"] = "true"
             return outgoing
 
-        outgoing = _once(asked, made) if route.keeps_answer and call.idempotency_key else made()
-        if route.cached:
-            caching.allow(outgoing, incoming, parts.engine.settings.availability_max_age_seconds)
-        return outgoing
+        return _once(asked, made) if route.keeps_answer and call.idempotency_key else made()
 
-    return answer
+    def answer_all(parts: Parts, environ: dict[str, Any], words: dict[str, str]) -> Outgoing:
+        """Where who asks makes no difference, those who ask at the same moment get one answer."""
+        incoming, environ["stockade.route"] = Incoming(environ), route.path
+        strictness.refuse_headers(incoming, headers, headers, named)
+        strictness.refuse_body(incoming, named)
+
+        def made() -> Outgoing:
+            return caching.allow(answer(parts, environ, words), parts.engine.settings.availability_max_age_seconds)
+
+        what = environ["PATH_INFO"], environ["QUERY_STRING"]
+        return caching.for_one(parts.engine.shared.once(what, made), incoming)
+
+    return answer_all if route.cached else answer
 
 
 def _identity(route: Route, incoming: Incoming, parts: Parts) -> Identity | None:

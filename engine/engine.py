@@ -24,6 +24,7 @@ from engine.payments import Payments
 from engine.records import Records
 from engine.reservations import Reservations
 from engine.scripts import Scripts
+from engine.shared import Shared
 from engine.stock import Stock
 from engine.store import Store
 from engine.writer import Writer
@@ -48,6 +49,7 @@ class Engine:
     overview: Overview
     meter: Meter
     levers: Levers
+    shared: Shared
 
     def gate(self) -> str:
         """`open`, or `closed` and why.
@@ -103,4 +105,5 @@ def build(
         overview=Overview(watch, ledger, settings),
         meter=meter,
         levers=Levers(store, records, stock, reservations),
+        shared=Shared(store.calls),
     )

@@ -70,6 +70,7 @@ class Pipe:
         self._left = b""
         self._flushes = self._connects = self._watches = False
         self._failures = 0
+        self.turn = 0
 
     def ask(self, commands: Sequence[Command]) -> list[Any]:
         """Send the commands in this order. Other calls may come in between.
@@ -132,6 +133,7 @@ class Pipe:
         now_s = time.monotonic()
         for call in self._unsent:
             call.sent_s = now_s
+        self.turn += 1
         data = self._left + b"".join([call.packed for call in self._unsent])
         self._sent += self._unsent
         self._unsent.clear()

@@ -50,6 +50,11 @@ class RedisCalls:
             with suppress(RuntimeError):
                 loop.asyncio.call_soon_threadsafe(pipe.mark)
 
+    @property
+    def turn(self) -> int:
+        """Changes whenever something is sent over the loop's connection."""
+        return self._pipe_made[1].turn if self._pipe_made else 0
+
     def oldest_s(self) -> float:
         """For how long the loop's oldest call has no answer yet."""
         return self._pipe_made[1].oldest_s() if self._pipe_made else 0.0

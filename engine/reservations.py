@@ -354,11 +354,10 @@ class Reservations:
 
 
 def _with(releases: Mapping[str, int], refused: Refused) -> tuple[LineVerdict, ...]:
+    found = [releases.get(line.sku, 0) if line.verdict in MAY_RETURN else 0 for line in refused.lines]
     return tuple(
-        [
-            replace(line, next_release_ms=releases.get(line.sku, 0) if line.verdict in MAY_RETURN else 0)
-            for line in refused.lines
-        ]
+        line if line.next_release_ms == next_release_ms else replace(line, next_release_ms=next_release_ms)
+        for line, next_release_ms in zip(refused.lines, found, strict=True)
     )
 
 
