@@ -78,7 +78,11 @@ class Authenticator:
         identity = claims.identity
         if on_behalf_of is not None:
             identity = _acting_for(_utf8(on_behalf_of), identity)
-        if is_limited(identity.scopes, on_behalf_of) and (seconds := self._rate.seconds_to_wait(identity.user)):
+        if (
+            self._rate.limits
+            and is_limited(identity.scopes, on_behalf_of)
+            and (seconds := self._rate.seconds_to_wait(identity.user))
+        ):
             raise Problem("too_many_requests", "", headers={"Retry-After": str(math.ceil(seconds))})
         return identity
 

@@ -17,6 +17,7 @@ class Rate:
     """
 
     def __init__(self, most_per_second: int) -> None:
+        self.limits = most_per_second > 0
         self._interval_s = 1 / most_per_second if most_per_second else 0.0
         self._next_s: dict[str, float] = {}
         self._lock = threading.Lock()

@@ -25,7 +25,8 @@ def refuse_headers(incoming: Incoming, used: frozenset[str], usable: frozenset[s
     """
     environ = incoming.environ
     # One search of all names costs a tenth of a look at each.
-    if KEY not in environ and OUR_HEADERS not in " ".join(environ):
+    ours = sum(name in environ for name in usable if name != KEY)
+    if (KEY in usable or KEY not in environ) and " ".join(environ).count(OUR_HEADERS) == ours:
         return
     for name in environ:
         if (name == KEY or name.startswith(OUR_HEADERS)) and name not in usable:
