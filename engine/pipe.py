@@ -34,6 +34,9 @@ ONCE = Retry(NoBackoff(), 0)
 MOST_BYTES_TOGETHER = 24 * 1024
 """Of one call that go out at once, less than a millisecond's work for Redis. A longer one goes in parts, so that nobody waits for all of it."""
 
+MOST_BYTES_UNSENT = 8 * 1024
+"""Of all calls of a turn. More is sent before its end."""
+
 RECEIVED_BYTES = 262_144
 AGAIN = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 UNREACHABLE = (Disconnected, TimedOut, OSError)
@@ -70,6 +73,7 @@ class Pipe:
         self._left = b""
         self._flushes = self._connects = self._watches = False
         self._failures = 0
+        self._unsent_bytes = 0
         self.turn = 0
 
     def ask(self, commands: Sequence[Command]) -> list[Any]:
@@ -109,7 +113,12 @@ class Pipe:
     def _part(self, packed: Sequence[bytes]) -> list[Any]:
         call = _Call(packed)
         self._unsent.append(call)
-        self.flush_soon()
+        self._unsent_bytes += len(call.packed)
+        if self._unsent_bytes > MOST_BYTES_UNSENT and self._is_ready():
+            # Redis works while others here prepare what they want of it.
+            self._send()
+        else:
+            self.flush_soon()
         failure = self._loop.wait()
         if failure is not None:
             raise failure
@@ -128,8 +137,13 @@ class Pipe:
             if self._unsent:
                 self._connect()
             return
-        if not self._unsent:
-            return
+        if self._unsent:
+            self._send()
+
+    def _is_ready(self) -> bool:
+        return self._connection is not None and not self._connection.should_reconnect()
+
+    def _send(self) -> None:
         now_s = time.monotonic()
         for call in self._unsent:
             call.sent_s = now_s
@@ -137,26 +151,31 @@ class Pipe:
         data = self._left + b"".join([call.packed for call in self._unsent])
         self._sent += self._unsent
         self._unsent.clear()
+        self._unsent_bytes = 0
         self._watch()
         self._write(data)
 
     def _write(self, data: bytes) -> None:
-        had_left = bool(self._left)
         try:
             done = self._socket.send(data)
-        except AGAIN:
+        except OSError:
+            # The loop tries again, and is where a lost connection comes to light.
             done = 0
+        self._left = data[done:]
+        if self._left:
+            self._loop.asyncio.add_writer(self._socket, self._writable)
+
+    def _writable(self) -> None:
+        try:
+            done = self._socket.send(self._left)
+        except AGAIN:
+            return
         except OSError as error:
             self._lost(Disconnected(str(error)))
             return
-        self._left = data[done:]
-        if self._left and not had_left:
-            self._loop.asyncio.add_writer(self._socket, self._writable)
-        elif had_left and not self._left:
+        self._left = self._left[done:]
+        if not self._left:
             self._loop.asyncio.remove_writer(self._socket)
-
-    def _writable(self) -> None:
-        self._write(self._left)
 
     def _readable(self) -> None:
         while True:
@@ -265,8 +284,7 @@ class Pipe:
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         self._loop.asyncio.remove_reader(self._socket)
-        if self._left:
-            self._loop.asyncio.remove_writer(self._socket)
+        self._loop.asyncio.remove_writer(self._socket)
         self._socket, self._left = None, b""
         connection.disconnect()
 
@@ -289,7 +307,7 @@ class Pipe:
                 self._loop.asyncio.call_later(pause_s, self._flush)
             return
         self._failures = 0
-        calls = list(self._unsent)
+        calls, self._unsent_bytes = list(self._unsent), 0
         self._unsent.clear()
         for call in calls:
             call.waits.switch(error)

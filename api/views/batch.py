@@ -26,8 +26,8 @@ MOST_BYTES = 1024 * 1024
 SINGLE = (b"POST", b"/v1/reservations")
 """An item's key is worth as much in the route for one reservation, and the other way round."""
 
-MOST_AT_ONCE = 32
-"""Items worked on before others have their turn."""
+MOST_LINES_AT_ONCE = 32
+"""Worked on before others have their turn, about."""
 
 ITEM = BatchItem()
 ACCEPTS = accepting(ITEM)
@@ -49,16 +49,21 @@ ItemProblem = dict[str, object]
 )
 def create_reservation_batch(request: Request) -> Answer:
     request.engine.reservations.remember(request.operation)
-    items, answers = request.body["reservations"], list[Reservation | EngineError | ItemProblem]()
-    for first in range(0, len(items), MOST_AT_ONCE):
-        answers += _some(request, first, items[first : first + MOST_AT_ONCE])
+    answers, asked, lines = list[Reservation | EngineError | ItemProblem](), list[Claim | ItemProblem](), 0
+    for number, item in enumerate(request.body["reservations"]):
+        asked.append(_claim(request, number, item))
+        lines += len(asked[-1].lines) if isinstance(asked[-1], Claim) else 1
+        if lines >= MOST_LINES_AT_ONCE:
+            answers += _decided(request, asked)
+            asked, lines = [], 0
+    answers += _decided(request, asked)
     held = [answer for answer in answers if isinstance(answer, Reservation)]
     replayed = bool(request.call.idempotency_key and held) and all(one.replayed for one in held)
     return Answer({"results": [_result(answer) for answer in answers]}, replayed=replayed)
 
 
-def _some(request: Request, first: int, items: list[Any]) -> Iterator[Reservation | EngineError | ItemProblem]:
-    asked = [_claim(request, first + at, item) for at, item in enumerate(items)]
+def _decided(request: Request, asked: list[Claim | ItemProblem]) -> Iterator[Reservation | EngineError | ItemProblem]:
+    """In one round trip."""
     made = iter(request.engine.reservations.reserve_all([claim for claim in asked if isinstance(claim, Claim)]))
     return (next(made) if isinstance(claim, Claim) else claim for claim in asked)
 

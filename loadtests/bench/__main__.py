@@ -16,7 +16,9 @@ from loadtests.bench.report import DIRECTORY, Run
 MEASUREMENTS = {
     "ceiling": "ceiling",
     "http": "web",
+    "batch": "web",
     "servers": "web",
+    "beside": "beside",
     "fastapi": "web",
     "postgres": "web",
     "whole": "web",

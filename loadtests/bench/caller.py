@@ -1,4 +1,6 @@
-"""The load generator: a closed loop over keep-alive connections, in a process of its own, the same for every side.
+"""The load generator: keep-alive connections in a process of its own, the same for every side.
+
+It sends the next request when it has an answer, or so many a second; then waits count from when a request should have been sent.
 
 Reads a plan as JSON from standard input and writes what it saw as JSON to standard output. It uses nothing but the
 standard library, so that it starts at once and costs less than what it measures.
@@ -25,7 +27,7 @@ SILENCE_SECONDS = 10.0
 class Plan:
     """Request number n is `heads[n % len]`, `mark` and n in digits, `tails[n % len]`, each of them Latin-1.
 
-    `warm_seconds` come first and are not counted.
+    `warm_seconds` come first and are not counted. `rate` is how many are sent a second; 0: the next one when there is an answer.
     """
 
     port: int
@@ -35,6 +37,7 @@ class Plan:
     mark: str
     heads: list[str]
     tails: list[str]
+    rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,10 @@ class Caller:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 connections[connection.fileno()] = connection
                 poll.register(connection.fileno(), select.EPOLLIN)
-            self._call(poll, connections, counted_from_s, until_s)
+            if self._plan.rate:
+                self._call_at_a_rate(poll, connections, counted_from_s, until_s)
+            else:
+                self._call(poll, connections, counted_from_s, until_s)
 
     def _call(
         self, poll: select.epoll, connections: dict[int, socket.socket], counted_from_s: float, until_s: float
@@ -121,6 +127,28 @@ class Caller:
                     number += 1
                 else:
                     waiting -= 1
+
+    def _call_at_a_rate(
+        self, poll: select.epoll, connections: dict[int, socket.socket], counted_from_s: float, until_s: float
+    ) -> None:
+        """A request whose time has come while every connection waits for an answer is sent as soon as one has it."""
+        began_s, number, idle = time.perf_counter(), 0, [*connections]
+        due_s, parts = dict.fromkeys(connections, 0.0), dict.fromkeys(connections, b"")
+        while (now_s := time.perf_counter()) < until_s or len(idle) < len(connections):
+            while idle and now_s < until_s and began_s + number / self._plan.rate <= now_s:
+                descriptor = idle.pop()
+                due_s[descriptor] = began_s + number / self._plan.rate
+                connections[descriptor].sendall(self._request(number))
+                number += 1
+            next_s = began_s + number / self._plan.rate if idle and now_s < until_s else now_s + SILENCE_SECONDS
+            for descriptor, _ in poll.poll(max(0.0, next_s - now_s)):
+                data = parts[descriptor] = parts[descriptor] + (connections[descriptor].recv(262_144) or silent())
+                if whole(data):
+                    parts[descriptor] = b""
+                    self._statuses[data[9:12]] += 1
+                    if due_s[descriptor] >= counted_from_s:
+                        self._waits_s.append(time.perf_counter() - due_s[descriptor])
+                    idle.append(descriptor)
 
     def _request(self, number: int) -> bytes:
         kind = number % len(self._heads)

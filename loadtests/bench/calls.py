@@ -35,7 +35,7 @@ class Requests:
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a comparison. An answer with the status `wanted` is worth `reservations` (or other units)."""
+    """One side of a comparison. An answer with the status `wanted` is worth so many `units`. `at_rate`: how many requests are sent a second."""
 
     name: str
     front: Front
@@ -43,6 +43,7 @@ class Side:
     wanted: int = 201
     units: int = 1
     connections: int = CONNECTIONS
+    at_rate: float = 0.0
 
 
 @dataclass
@@ -82,7 +83,7 @@ class WrongAnswers(Exception):
 def reserve(sku: str = shop.HOT, path: str = "/v1/reservations") -> Requests:
     """One unit of a SKU, each time with a new key, from `USERS` buyers with a token each."""
     body = json.dumps({"lines": [{"sku": sku, "quantity": 1}]})
-    return _posts(path, [(shop.token(f"user-{number:04}", "customer"), body) for number in range(USERS)])
+    return posts(path, [(shop.token(f"user-{number:04}", "customer"), body) for number in range(USERS)])
 
 
 def batch(sku: str = shop.HOT) -> Requests:
@@ -90,7 +91,7 @@ def batch(sku: str = shop.HOT) -> Requests:
     one = {"lines": [{"sku": sku, "quantity": 1}]}
     items = [{"user": f"user-{number:04}", **one} for number in range(IN_BATCH)]
     body = json.dumps({"reservations": items})
-    return _posts("/v1/reservations/batch", [(shop.token("back-end", "storefront"), body)])
+    return posts("/v1/reservations/batch", [(shop.token("back-end", "storefront"), body)])
 
 
 def availability(sku: str = shop.HOT) -> Requests:
@@ -99,7 +100,14 @@ def availability(sku: str = shop.HOT) -> Requests:
     return Requests((head,), ("\r\n\r\n",))
 
 
-def _posts(path: str, kinds: Iterable[tuple[str, str]]) -> Requests:
+def availabilities() -> Requests:
+    """Reads of as many SKUs as one call may ask for."""
+    words = "&".join(f"sku={sku}" for sku in (shop.HOT, *shop.OTHERS))
+    return Requests((f"GET /v1/availability?{words} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Number: ",), ("\r\n\r\n",))
+
+
+def posts(path: str, kinds: Iterable[tuple[str, str]]) -> Requests:
+    """Kinds of requests by their tokens and bodies; what comes between head and tail is the idempotency key."""
     heads, tails = [], []
     for token, body in kinds:
         heads.append(
@@ -120,7 +128,7 @@ def in_turn(
     found = {side.name: Measured() for side in sides}
     for _ in range(times * run.rounds):
         for side in sides:
-            _measure(side, run.seconds, on, found[side.name])
+            measure(side, run.seconds, on, found[side.name])
     rows = [("", *UNITS.values())]
     for name, measured in found.items():
         medians = [run.note(measurement, name, unit, getattr(measured, column)) for column, unit in UNITS.items()]
@@ -129,7 +137,8 @@ def in_turn(
     return found
 
 
-def _measure(side: Side, seconds: float, on: Sequence[int], into: Measured) -> None:
+def measure(side: Side, seconds: float, on: Sequence[int], into: Measured) -> None:
+    """Call a side once."""
     cpu_s = side.front.cpu_s()
     seen = call(side, seconds, on)
     cpu_us = (side.front.cpu_s() - cpu_s) / seen.answers * 1e6
@@ -147,9 +156,8 @@ def _measure(side: Side, seconds: float, on: Sequence[int], into: Measured) -> N
 def call(side: Side, seconds: float, on: Sequence[int]) -> Seen:
     """Run a caller on these cores. Its keys have a mark of their own, so that no call repeats another's."""
     warm_s, mark = min(WARM_SECONDS, seconds), secrets.token_hex(4) + "-"
-    plan = Plan(
-        side.front.port, side.connections, warm_s, seconds, mark, [*side.requests.heads], [*side.requests.tails]
-    )
+    heads, tails = [*side.requests.heads], [*side.requests.tails]
+    plan = Plan(side.front.port, side.connections, warm_s, seconds, mark, heads, tails, side.at_rate)
     with cores.on(on):
         process = subprocess.run(
             [sys.executable, "-m", "loadtests.bench.caller"],

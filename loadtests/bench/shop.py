@@ -18,7 +18,7 @@ from engine.ids import random_id
 from engine.ledger import Position
 from engine.replies import Claim
 from engine.store import client
-from engine.values import Line, Operation, Origin
+from engine.values import Line, Operation, Origin, SkuChange
 from loadtests import servers
 from loadtests.bench import cores
 from loadtests.bench.report import ROOT
@@ -26,6 +26,8 @@ from loadtests.bench.report import ROOT
 SKUS = 100
 HOT = "hot"
 SOLD_OUT = "sold-out"
+MANY = 500
+OTHERS = tuple(f"other-{number:03}" for number in range(MANY - 1))
 PLENTY = 1_000_000_000
 UNITS_HELD = 100
 BATCH = 500
@@ -66,7 +68,8 @@ def claim(number: int, hold_ms: int = 900_000, skus: int = SKUS) -> Claim:
 
 
 def stock_the_sale(engine: Engine) -> None:
-    """One hot SKU with plenty of units, and one that live holds have sold out."""
+    """One hot SKU with plenty of units, one that live holds have sold out, and others that nobody wants."""
+    engine.stock.configure_all([SkuChange(sku, 1, {}) for sku in OTHERS], OPS)
     engine.stock.configure(HOT, PLENTY, {}, OPS, Operation())
     engine.stock.configure(SOLD_OUT, UNITS_HELD, {}, OPS, Operation())
     for number in range(UNITS_HELD):
