@@ -110,7 +110,7 @@ class Expiry:
         remembered = [self._known.get(sku) for sku in bounds]
         known = [each for each in remembered if each and each.bound_ms == bounds[each.sku] and now_s < each.until_s]
         if unseen := [each.hold_id for each in known if each.hold_id not in seen]:
-            seen = {**seen, **dict(zip(unseen, self._store.deadlines_of(unseen), strict=True))}
+            seen = {**seen, **self._store.deadlines_of(unseen)}
         found = {each.sku: each.deadline_ms for each in known if seen[each.hold_id] == each.deadline_ms}
         missing = {sku: bound_ms for sku, bound_ms in bounds.items() if sku not in found}
         return found | self._searched(missing) if missing else found

@@ -445,9 +445,9 @@ class Store:
             page += [tie for tie in self._deadlines(last_ms, last_ms) if tie[0] not in known]
         return self._with_skus(page)
 
-    def deadlines_of(self, reservation_ids: Sequence[str]) -> list[int]:
+    def deadlines_of(self, reservation_ids: Sequence[str]) -> dict[str, int]:
         """Deadlines of live holds; 0 for what is none."""
-        return [*deadlines(reservation_ids, self._ask(*self.ask_deadlines(reservation_ids))).values()]
+        return deadlines(reservation_ids, self._ask(*self.ask_deadlines(reservation_ids)))
 
     def ask_deadlines(self, reservation_ids: Iterable[str]) -> list[Command]:
         """What `deadlines` reads the answers of."""

@@ -20,7 +20,7 @@ from loadtests import servers
 from loadtests.bench import calls, cores, fronts, shop, web
 from loadtests.bench.caller import silent, whole
 from loadtests.bench.calls import Side
-from loadtests.bench.report import ROOT, Run, Target, number
+from loadtests.bench.report import ROOT, Run, Target, number, table
 
 SHARE = 0.7
 CONNECTIONS = 64
@@ -37,10 +37,11 @@ def beside(run: Run) -> None:
         fronts.flask(web.SERVICE, shop.environment(url, database_url)) as ours,
     ):
         top = Side("", ours, calls.reserve())
-        rate = SHARE * calls.call(top, run.seconds, cores.REST).rate
-        side = replace(top, connections=CONNECTIONS, at_rate=rate)
         alone, others = calls.Measured(), calls.Measured()
         for _ in range(run.rounds):
+            # Anew each time: the machine itself may be slower than a moment ago.
+            rate = SHARE * calls.call(top, run.seconds, cores.REST).rate
+            side = replace(top, connections=CONNECTIONS, at_rate=rate)
             calls.measure(side, run.seconds, cores.REST, alone)
             with hanging(database_url), disturbed(ours.port):
                 calls.measure(side, run.seconds, cores.REST, others)
@@ -50,7 +51,8 @@ def beside(run: Run) -> None:
     p50 = {
         name: run.note("beside", name, "p50 ms", each.p50_ms) for name, each in (("alone", alone), ("beside", others))
     }
-    print(f"\nbeside: {number(rate)} reservations/s asked for; ms p50 {p50}, p99 {p99}", flush=True)
+    rows = [("", "p50 ms", "p99 ms"), *((name, number(p50[name]), number(p99[name])) for name in p50)]
+    print(f"\nbeside: medians of {run.rounds}\n{table(rows)}", flush=True)
     run.compare(
         "p99 beside slow clients, batches, a hung Postgres / alone",
         p99["beside"],
