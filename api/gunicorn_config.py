@@ -36,7 +36,7 @@ workers = _settings.workers
 
 # So many that a full worker has something to refuse: 1,300 requests a second x STOCKADE_MOST_WAIT_MS, and idle ones.
 # What is beyond waits in the backlog, where nobody sees it; that is the most Linux allows as it comes.
-MOST_CONNECTIONS = 4_000
+MOST_CONNECTIONS = 12_000
 OTHER_FILES = 200
 _, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
 if _most_files == resource.RLIM_INFINITY:

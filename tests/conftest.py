@@ -57,6 +57,10 @@ def with_schema(postgres: str) -> str:
 @pytest.fixture
 def books_url(with_schema: str) -> str:
     """The URL of a database with the schema and nothing in it. Who still used it loses the connection."""
+    return emptied(with_schema)
+
+
+def emptied(with_schema: str) -> str:
     with psycopg.connect(with_schema, autocommit=True) as connection:
         everybody = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
         connection.execute(f"{everybody} AND pid <> pg_backend_pid()")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
+import select
 import signal
 import socket
 import threading
@@ -256,3 +258,51 @@ def test_connections_that_say_nothing_or_do_not_close_hold_nobody_up(pair: Servi
         for _ in range(4):
             assert pair.call("GET", "/healthz").status == 200
         assert time.monotonic() - started_s < 1
+
+
+def _largest_batch() -> bytes:
+    """As many items and lines as fit into what a batch may be."""
+    item = {"user": "u", "lines": [{"sku": f"crowd-{number:02}", "quantity": 1} for number in range(50)]}
+    body = json.dumps({"reservations": [item] * 500}).encode()
+    assert 900_000 < len(body) <= 1024 * 1024
+    return body
+
+
+def test_the_largest_batch_and_a_thousand_slow_clients_let_others_in_between(start: Callable[..., Service]) -> None:
+    service = start(STOCKADE_WORKERS="1")
+    shop = service.token("shop", "storefront")
+    with ExitStack() as stack:
+        for _ in range(1_000):
+            slow = stack.enter_context(socket.create_connection((service.host, service.port), timeout=10))
+            slow.sendall(b"POST /v1/reservations HTTP/1.1\r\nX-Slow: ")
+        others, batch = service.connection(), service.connection()
+        stack.callback(others.close)
+        stack.callback(batch.close)
+        headers = {"Authorization": f"Bearer {shop}", "Content-Type": "application/json", "Idempotency-Key": "large"}
+        batch.request("POST", "/v1/reservations/batch", _largest_batch(), headers)
+        answered = 0
+        while not select.select([batch.sock], [], [], 0)[0]:
+            assert send(others, "GET", "/v1/availability/nothing").status == 404
+            answered += 1
+        response = batch.getresponse()
+        results = json.loads(response.read())["results"]
+        assert {each["problem"]["code"] for each in results} == {"lines_unavailable"}
+        # It takes hundreds of turns, and each of them is one in which others are answered.
+        assert answered > 20
+
+
+@pytest.mark.slow
+def test_ten_thousand_connections_stay_open_on_one_worker(start: Callable[..., Service]) -> None:
+    service = start(STOCKADE_WORKERS="1")
+    [worker] = workers(service.process)
+    with ExitStack() as stack:
+        kept = []
+        for _ in range(10_000):
+            kept.append(stack.enter_context(socket.create_connection((service.host, service.port), timeout=10)))
+            kept[-1].sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert kept[-1].recv(4096)
+        assert sockets(worker.pid) >= len(kept)
+        assert service.call("GET", "/v1/availability/nothing").status == 404
+        for each in (kept[0], kept[-1]):
+            each.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert each.recv(4096).startswith(b"HTTP/1.1 200 OK")

@@ -22,7 +22,7 @@ from engine.store import client
 from tests import books, servers
 from tests.books import lines
 from tests.command.pages import Command, commands
-from tests.conftest import SECRETS, settings
+from tests.conftest import SECRETS, emptied, settings
 from tests.integration.guarded import API, KEEPER, LEVERS, ONCALL, Guarded
 from tests.integration.shops import NO_KEY, OPS, buyer
 from tests.integration.test_acl import KINDS
@@ -56,7 +56,8 @@ class OnCall:
 def oncall(
     request: pytest.FixtureRequest, with_schema: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OnCall]:
-    grant(with_schema)
+    # Of what other tests have left in it.
+    grant(emptied(with_schema))
     redis = Guarded(request.param, tmp_path_factory.mktemp("acl") / "users.acl")
     service = settings(redis.url_of(KEEPER), STOCKADE_DATABASE_URL=as_role(with_schema, SERVICE))
     watched = build(service, client(service, certified=True), watching=client(service))
@@ -65,6 +66,8 @@ def oncall(
     working.start()
     try:
         wait_until(lambda: watched.gate() == "open")
+        # The keys that a keeper writes after a while are there, too.
+        wait_until(lambda: (glance := watched.watch.glance()).units and glance.problems)
         environment = SECRETS | {
             "STOCKADE_REDIS_URL": redis.url_of(ONCALL),
             "STOCKADE_LEVERS_REDIS_URL": redis.url_of(LEVERS),
