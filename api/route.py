@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
+import msgspec
 import orjson
 from flask import Blueprint, current_app, request
 from marshmallow import Schema, ValidationError, fields
@@ -85,7 +87,7 @@ class Route:
         """Those in the path that stand for something."""
         return WORD.findall(self.path)
 
-    @property
+    @cached_property
     def acts_for_users(self) -> bool:
         """Whether a storefront names its user in a header. A batch has a user in each item."""
         return CUSTOMER in self.scopes and STOREFRONT in self.scopes
@@ -312,6 +314,4 @@ def _dumped(answer: Answer, dumpers: Mapping[int, Schema]) -> Outgoing:
     if answer.status == 204:
         return Outgoing(204, b"")
     document = dumpers[answer.status].dump(answer.value)
-    # Errors in a list have the index as their key.
-    data = orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS)
-    return Outgoing(answer.status, data, "application/json", answer.headers)
+    return Outgoing(answer.status, msgspec.json.encode(document), "application/json", answer.headers)

@@ -12,6 +12,7 @@ from engine.limits import MAX_HOLD_SECONDS, MOST_IN_BATCH, MOST_LINES, MOST_ON_H
 from engine.payments import Outcome, PaymentEvent
 from engine.sku_names import MAX_NAME_LENGTH, name_problem
 from engine.states import ORDER_STATE, Availability, Op, State, Verdict
+from engine.values import Line
 
 MOST_AVAILABILITIES = 500
 MOST_ON_PAGE = 1_000
@@ -137,6 +138,8 @@ class BatchRequest(Strict):
 
 
 class LineSchema(Answered):
+    of = Line
+
     sku = Sku(required=True)
     quantity = _whole(1, MOST_QUANTITY, required=True)
 
