@@ -28,11 +28,12 @@ run: $(READY)  ## set up, and run the service on http://127.0.0.1:8000
 test: $(READY)  ## set up, and run the whole suite; its longest proofs are in make chaos
 	$(BIN)/pytest -n 4 --dist worksteal
 
-lint: $(READY)  ## style, types, and which package may import which
+lint: $(READY)  ## style, types, spelling, and which package may import which
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/codespell
 
 load: $(READY)  ## SCENARIO (baskets, flash_crowd, …) against HOST, or a private service, ending in a verdict: docs/load-testing.md
 	$(BIN)/python -m loadtests.run $(if $(SCENARIO),--scenario $(SCENARIO)) $(if $(HOST),--host $(HOST)) $(if $(USERS),--users $(USERS)) $(if $(TIME),--time $(TIME)) $(if $(CHECKOUTS),--checkouts $(CHECKOUTS)) $(if $(SEED),--seed $(SEED)) $(if $(PROCESSES),--processes $(PROCESSES)) $(if $(KILL),--kill $(KILL)) $(if $(THRESHOLD),--threshold "$(THRESHOLD)")

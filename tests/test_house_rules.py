@@ -444,7 +444,7 @@ def test_the_top_level_is_what_the_owner_wants() -> None:
     wanted = {"engine", "lua", "api", "loadtests", "tests", "setup.cfg", "README.md"}
     tracked = subprocess.run([needs("git"), "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     top = {path.split("/")[0] for path in tracked.splitlines()}
-    allowed = {"Makefile", "docs", "CHANGELOG.md", "pyproject.toml", "constraints.txt"}
+    allowed = {"Makefile", "docs", "CHANGELOG.md", "LICENSE", "pyproject.toml", "constraints.txt"}
     assert wanted <= top
     assert {name for name in top - wanted - allowed if not name.startswith(".")} == set()
 
