@@ -52,7 +52,7 @@ timeout = 30
 # must expect a close anyway. Were it more, `stockade up`, which gives the API 15 s, would kill it.
 graceful_timeout = 10
 
-# Not set, as nothing came of it: max_requests (nothing grows), preload_app (it would share connections), gc.freeze,
+# Not set, as nothing came of it: max_requests (nothing grows), preload_app (it would share connections),
 # worker_tmp_dir.
 
 # Nothing listens on these; they would only be shared between services of one user.

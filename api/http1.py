@@ -148,6 +148,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
+        self.until_s = time.monotonic() + SILENCE_SECONDS
 
     def connection_lost(self, error: Exception | None) -> None:
         self._gone = True
@@ -171,7 +172,8 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._room = True
-        self.until_s = self._idle_until_s()
+        if not self._ended:
+            self.until_s = self._idle_until_s()
         if not self._gone:
             self._transport.resume_reading()
             self._next()
@@ -385,13 +387,18 @@ class Connection(asyncio.Protocol):
 
     def time_out(self) -> None:
         """Its time is up: a client in the midst of a request is told, another one just loses the connection."""
+        if self._transport is None:
+            return
         if self._busy and self._room:
             # It is worked on.
             self.until_s = time.monotonic() + SILENCE_SECONDS
         elif self._request is not None and not self._ended:
             self._refuse("The request did not come in time.")
+        elif self._transport.get_write_buffer_size() or self._transport.is_closing():
+            # Who doesn't take what is left would keep the connection for ever.
+            self._transport.abort()
         else:
-            self._transport.abort() if not self._room else self._transport.close()
+            self._transport.close()
 
 
 def _escaped(data: bytes) -> bytes:

@@ -136,10 +136,10 @@ class Worker(GunicornWorker):  # type: ignore[misc]
             self._stop()
         now_s = time.monotonic()
         self._note_lag(max(0.0, now_s - self._beats_at_s))
-        self._end_the_late(now_s)
         if self.alive:
             self._beats_at_s = now_s + BEAT_SECONDS
             self._loop.call_later(BEAT_SECONDS, self._beat)
+        self._end_the_late(now_s)
 
     def _end_the_late(self, now_s: float) -> None:
         for connection in [each for each in self._connections if each.until_s < now_s]:

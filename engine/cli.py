@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+from msgspec import to_builtins
 from redis.exceptions import RedisError
 
 from engine import cli_doctor, cli_levers, cli_repair, cli_stock, dry_run, log, meter, redis_cli, store, up, verify
@@ -219,7 +220,7 @@ def explain_command(name: str, as_json: bool, data_dir: Path) -> None:
     missing = audit.catch_up()
     for event in audit.story(name):
         found = True
-        click.echo(json.dumps(dataclasses.asdict(event)) if as_json else told(event))
+        click.echo(json.dumps(to_builtins(event)) if as_json else told(event))
     if not found:
         so_far = f", as far as Postgres has it ({missing})" if missing else ""
         hurt = _hurt(engine)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import to_builtins
 
 from engine.cli_service import data_dir_option, json_option, lever_engine_of, operator
 from engine.cli_skus import SKU, SkuCommand
@@ -153,7 +154,7 @@ def release_command(
             if freed.outcome in (Outcome.RELEASED, Outcome.EXPIRED):
                 back.update({line.sku: line.quantity for line in freed.lines})
             if as_json:
-                found.append(dataclasses.asdict(freed))
+                found.append(to_builtins(freed))
         if outcomes.total() > 1:
             units = listed(Line(name, count) for name, count in sorted(back.items())) or "nothing"
             gone = outcomes[Outcome.RELEASED] + outcomes[Outcome.EXPIRED]

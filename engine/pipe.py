@@ -120,9 +120,13 @@ class Pipe:
         else:
             self.flush_soon()
         failure = self._loop.wait()
-        if failure is not None:
-            raise failure
-        return call.answers
+        if failure is None:
+            return call.answers
+        try:
+            # Everybody who waits is told the same error, which has this frame in its traceback.
+            raise failure.with_traceback(None)
+        finally:
+            del failure
 
     def _flush(self) -> None:
         self._flushes = False
@@ -191,8 +195,8 @@ class Pipe:
                 return
             self._reader.feed(data)
             self._take()
-            # What TLS has read already no poller tells of.
-            if self._socket is None or not isinstance(self._socket, ssl.SSLSocket):
+            # What TLS has read already no poller tells of; of all else the poller does, after others had their turn.
+            if not isinstance(self._socket, ssl.SSLSocket) or not self._socket.pending():
                 return
 
     def _take(self) -> None:
@@ -245,7 +249,10 @@ class Pipe:
 
     def _connect(self) -> None:
         self._connects = True
-        threading.Thread(target=self._connect_in_thread, name="redis", daemon=True).start()
+        try:
+            threading.Thread(target=self._connect_in_thread, name="redis", daemon=True).start()
+        except RuntimeError as error:
+            self._connected(None, Disconnected(f"No thread to connect to Redis: {error}"))
 
     def _connect_in_thread(self) -> None:
         connection, failure = None, None

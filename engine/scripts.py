@@ -435,7 +435,10 @@ class Scripts:
         return reply
 
     def _run_all(self, name: str, calls: Sequence[Call], beside: Sequence[Command] = ()) -> list[Any]:
-        """Run a script once for each call, and then the commands beside it, all in one round trip."""
+        """Run a script once for each call, and then the commands beside it, all in one round trip.
+
+        Returns: their replies. Of a command beside it that may be a ResponseError, or None where it wasn't asked after the script.
+        """
         if not calls:
             return []
         known = [("EVALSHA", self._digests[name], len(keys), *keys, *arguments) for keys, arguments in calls]
@@ -447,7 +450,9 @@ class Scripts:
                 if isinstance(reply, NoScriptError):
                     # A new server, or somebody has flushed its scripts. EVAL leaves the script there.
                     [replies[at]] = [reply] = self._calls.ask(("EVAL", self._sources[name], *known[at][2:]))
-                if isinstance(reply, Exception):
+                    # What was answered beside it is older than that.
+                    replies[len(calls) :] = [None] * len(beside)
+                if isinstance(reply, Exception) and at < len(calls):
                     raise reply
         except RedisError as error:
             if isinstance(error, ReadOnlyError):

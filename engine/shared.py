@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
 
 from engine import switch
 from engine.redis_calls import RedisCalls
+from engine.switch import Loop
 
 T = TypeVar("T")
 
@@ -34,20 +35,31 @@ class Shared:
         if loop is None:
             return ask()
         question = self._open.get(what)
-        if question is not None and question.turn == self._calls.turn:
-            question.waiting.append(getcurrent())
-            loop.wait()
-        else:
-            question = self._open[what] = _Question(self._calls.turn)
-            try:
-                question.answer = ask()
-            except BaseException as error:
-                question.error = error
+        if question is None or question.turn != self._calls.turn:
+            return self._asked(loop, what, ask)
+        question.waiting.append(getcurrent())
+        loop.wait()
+        answer, error = question.answer, question.error
+        # What is raised has this frame in its traceback, and must not be found from it: only the garbage collector would end that.
+        del question
+        if error is None:
+            return cast(T, answer)
+        try:
+            raise error.with_traceback(None)
+        finally:
+            del error
+
+    def _asked(self, loop: Loop, what: Hashable, ask: Callable[[], T]) -> T:
+        question = self._open[what] = _Question(self._calls.turn)
+        try:
+            question.answer = answer = ask()
+        except BaseException as error:
+            question.error = error
+            raise
+        finally:
             if self._open.get(what) is question:
                 del self._open[what]
             for each in question.waiting:
                 loop.asyncio.call_soon(each.switch)
-        if question.error is not None:
-            raise question.error
-        answer: T = question.answer
+            del question
         return answer

@@ -717,8 +717,9 @@ def _scores(reply: Sequence[Any]) -> list[tuple[str, int]]:
 
 
 def deadlines(reservation_ids: Iterable[str], scores: Iterable[Any]) -> dict[str, int]:
-    """By hold; 0 for what is none, or lives no more."""
-    return {each: int(float(score or 0)) for each, score in zip(reservation_ids, scores, strict=True)}
+    """By hold; 0 for what is none, lives no more, or can't be told."""
+    told = zip(reservation_ids, scores, strict=True)
+    return {each: 0 if isinstance(score, Exception) else int(float(score or 0)) for each, score in told}
 
 
 def _now_ms(time: tuple[int, int], clock_ms: str | None) -> int:

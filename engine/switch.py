@@ -13,9 +13,12 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any, TypeVar
 
+import structlog
 from greenlet import getcurrent, greenlet
 
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 class Loop:
@@ -26,12 +29,22 @@ class Loop:
         self._hub = getcurrent()
 
     def start(self, work: Callable[..., object], *arguments: object) -> None:
-        """Run `work` at once in a greenlet of its own. Returns when it has ended, or waits for the first time."""
-        greenlet(work, self._hub).switch(*arguments)
+        """Run `work` at once in a greenlet of its own. Returns when it has ended, or waits for the first time.
+
+        What it raises is logged: it would come out where somebody else is given an answer.
+        """
+        greenlet(_logged, self._hub).switch(work, *arguments)
 
     def wait(self) -> Any:
         """Give the thread to others until somebody switches back to this greenlet. Returns: what it was given."""
         return self._hub.switch()
+
+
+def _logged(work: Callable[..., object], *arguments: object) -> None:
+    try:
+        work(*arguments)
+    except Exception as error:
+        log.error("greenlet_failed", exc_info=error)
 
 
 _here = threading.local()

@@ -8,11 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 
@@ -26,6 +27,7 @@ SHARE = 0.7
 CONNECTIONS = 64
 SLOW_CLIENTS = 1_000
 BATCH_BYTES = 1024 * 1024
+IN_LARGEST = 500
 PAYERS = 20
 
 
@@ -73,9 +75,10 @@ def hanging(database_url: str) -> Iterator[None]:
         parent,
         *map(int, subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, check=False).stdout.split()),
     ]
-    for each in processes:
-        os.kill(each, signal.SIGSTOP)
     try:
+        for each in processes:
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGSTOP)
         yield
     finally:
         for each in processes:
@@ -94,6 +97,7 @@ def disturbed(port: int) -> Iterator[None]:
         assert process.stdout
         assert process.stdout.readline() == b"all there\n"
         yield
+        assert process.poll() is None, "nobody was disturbed"
     finally:
         process.kill()
         process.wait()
@@ -101,20 +105,20 @@ def disturbed(port: int) -> Iterator[None]:
 
 def largest_batch() -> calls.Requests:
     """500 baskets of so many lines that they make a MiB together."""
-    item = {"user": "user-0000", "lines": [{"sku": sku, "quantity": 1} for sku in shop.OTHERS]}
-    lines = item["lines"]
-    while len(json.dumps({"reservations": [item] * 500})) > BATCH_BYTES:
-        lines.pop()  # type: ignore[attr-defined]
-    body = json.dumps({"reservations": [item] * 500})
+    item: dict[str, Any] = {"user": "user-0000", "lines": [{"sku": sku, "quantity": 1} for sku in shop.OTHERS]}
+    while len(body := json.dumps({"reservations": [item] * IN_LARGEST})) > BATCH_BYTES:
+        item["lines"].pop()
     return calls.posts("/v1/reservations/batch", [(shop.token("back-end", "storefront"), body)])
 
 
 def disturb(port: int) -> None:
-    """Until it is killed."""
-    threading.Thread(target=_send_batches, args=[port], daemon=True).start()
-    for payer in range(PAYERS):
-        threading.Thread(target=_pay, args=[port, payer], daemon=True).start()
-    _be_slow(port)
+    """Until it is killed. If one of its parts fails, all end, and the measurement with them."""
+    with ThreadPoolExecutor(PAYERS + 2) as pool:
+        parts = [pool.submit(_pay, port, payer) for payer in range(PAYERS)]
+        parts += [pool.submit(_send_batches, port), pool.submit(_be_slow, port)]
+        failed = next(as_completed(parts)).exception()
+        print(failed, file=sys.stderr)
+        os._exit(1)
 
 
 def _be_slow(port: int) -> None:
@@ -139,7 +143,8 @@ def _send_batches(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port)) as connection:
         while True:
             began_s, sent = time.monotonic(), sent + 1
-            _exchange(connection, f"{requests.heads[0]}{os.getpid()}-{sent}{requests.tails[0]}")
+            body = _exchange(connection, f"{requests.heads[0]}{os.getpid()}-{sent}{requests.tails[0]}")
+            assert len(json.loads(body)["results"]) == IN_LARGEST
             time.sleep(max(0.0, 1 - (time.monotonic() - began_s)))
 
 

@@ -141,7 +141,10 @@ class Caller:
                 connections[descriptor].sendall(self._request(number))
                 number += 1
             next_s = began_s + number / self._plan.rate if idle and now_s < until_s else now_s + SILENCE_SECONDS
-            for descriptor, _ in poll.poll(max(0.0, next_s - now_s)):
+            ready = poll.poll(max(0.0, next_s - now_s))
+            if not ready and time.perf_counter() > until_s + SILENCE_SECONDS:
+                silent()
+            for descriptor, _ in ready:
                 data = parts[descriptor] = parts[descriptor] + (connections[descriptor].recv(262_144) or silent())
                 if whole(data):
                     parts[descriptor] = b""

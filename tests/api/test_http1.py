@@ -28,7 +28,8 @@ class Site:
         self.base: Environ = {"SERVER_NAME": "x"}
         self.taken: list[Request] = []
         self.written = b""
-        self.ended = self.paused = self.is_closed = False
+        self.ended = self.paused = self.is_closed = self.is_aborted = False
+        self.unsent = 0
         self.connection = Connection(self)
         self.connection.connection_made(self)
 
@@ -57,7 +58,14 @@ class Site:
     def close(self) -> None:
         self.is_closed = True
 
-    abort = close
+    def abort(self) -> None:
+        self.is_closed = self.is_aborted = True
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def is_closing(self) -> bool:
+        return self.is_closed
 
     def pause_reading(self) -> None:
         self.paused = True
@@ -259,6 +267,25 @@ def test_whose_time_is_up_is_told_in_the_midst_of_a_request_and_else_just_loses_
     assert idle.connection.until_s > first_s + KEEP_ALIVE_SECONDS / 2
     idle.connection.time_out()
     assert idle.is_closed
+
+
+def test_who_does_not_take_what_is_left_loses_the_connection_however_little_that_is(site: Site) -> None:
+    site.send(GET)
+    site.answer()
+    site.unsent = 1
+    site.connection.time_out()
+    assert site.is_aborted
+    polite = Site()
+    polite.connection.time_out()
+    assert polite.is_closed
+    assert not polite.is_aborted
+    polite.connection.time_out()
+    assert polite.is_aborted, "it was closed, and its client didn't see that"
+
+
+def test_a_connection_that_is_not_made_yet_has_no_time_to_be_up() -> None:
+    connection = Connection(Site())
+    connection.time_out()
 
 
 def test_who_takes_no_answers_gets_no_more_requests_answered(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from string import Template
 from threading import Thread
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from redis.exceptions import ResponseError
@@ -130,6 +132,40 @@ def test_on_call_may_run_every_command_of_the_runbook(oncall: OnCall) -> None:
     }
     admin = oncall.redis.admin
     assert {entry["object"] for entry in admin.acl_log()} <= {"config|set", "config|get"}
+
+
+def test_whatever_has_json_to_show_shows_it(oncall: OnCall) -> None:
+    held, why = oncall.names["HELD"], ("--reason", "why", "--dry-run")
+    examples = {
+        "doctor": (),
+        "explain": (held,),
+        "verify": (),
+        "stock show": (),
+        "pause": ("sneaker-42", *why),
+        "resume": ("sneaker-42", *why),
+        "release": (held, *why),
+        "recount": ("sneaker-42", "30", *why),
+        "default-hold": ("300", *why),
+    }
+    has_json = {
+        name for name, command in _commands(cli.cli) if any("--json" in option.opts for option in command.params)
+    }
+    assert examples.keys() == has_json - BY_THE_SERVICE - {"stock load"}, (
+        "those left out write, and are shown elsewhere"
+    )
+    for name, words in examples.items():
+        result = oncall.run(*name.split(), *words, "--json")
+        assert result.exception is None or isinstance(result.exception, SystemExit), f"{name}: {result.exception}"
+        assert all(json.loads(line) for line in result.stdout.splitlines()), name
+        assert result.stdout, name
+
+
+def _commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def test_on_call_may_write_no_key_of_any_kind_with_any_command(oncall: OnCall) -> None:

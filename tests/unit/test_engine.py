@@ -4,9 +4,11 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from msgspec import structs
+from redis.exceptions import NoScriptError, ResponseError
 
 from engine.engine import Engine
 from engine.errors import (
@@ -25,6 +27,7 @@ from engine.errors import (
     ValidationFailed,
 )
 from engine.expiry import NEXT_RELEASE_SECONDS
+from engine.pipe import Command
 from engine.reservations import MOST_VAIN_ROUNDS
 from engine.states import Availability, State, Verdict
 from engine.stock import MOST_VAIN_ROUNDS as VAIN_READS
@@ -148,6 +151,35 @@ def test_the_refusals_of_a_batch_have_their_next_releases_from_one_search(
     assert isinstance(for_c, Reservation)
     assert [line.next_release_ms for line in (*for_a.lines, *for_b.lines)] == [first.deadline_ms, second.deadline_ms]
     assert [sorted(bounds) for bounds in searched] == [["a", "b"]]
+
+
+@pytest.mark.parametrize("what", ["refused", "asked before the script"])
+def test_a_deadline_that_is_asked_for_along_with_a_reservation_can_not_spoil_it(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    stock(engine, "a", 1)
+    first = hold(engine, "a=1", seconds=300)
+    with pytest.raises(LinesUnavailable):
+        hold(engine, "a=1", BOB)
+    assert engine.expiry.remembered(["a"]) == [first.id]
+    ask = engine.store.calls.ask
+    beside: list[str] = []
+
+    def asked(*commands: Command) -> list[Any]:
+        if commands[0][0] != "EVALSHA" or commands[-1][0] != "ZSCORE":
+            return ask(*commands)
+        beside.append(str(commands[-1][2]))
+        if what == "refused":
+            return [*ask(*commands[:-1]), ResponseError("NOPERM")]
+        return [NoScriptError("NOSCRIPT"), *ask(commands[-1])]
+
+    monkeypatch.setattr(engine.store.calls, "ask", asked)
+    with pytest.raises(LinesUnavailable) as refused:
+        hold(engine, "a=1", BOB)
+    assert refused.value.lines[0].next_release_ms == first.deadline_ms
+    engine.reservations.release(first.id, ANN)
+    assert hold(engine, "a=1", BOB).state is State.RESERVED
+    assert beside == [first.id, first.id]
 
 
 def test_a_hold_that_a_batch_itself_makes_is_the_next_release_for_all_its_refusals(engine: Engine) -> None:

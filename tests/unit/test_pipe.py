@@ -22,6 +22,8 @@ from engine import switch
 from engine.pipe import MOST_BYTES_TOGETHER, Pipe
 from engine.store import NotCertified
 
+RETRIES = 2
+
 Answers = Callable[[list[str]], bytes | None]
 """What the server says to a command; None: it hangs up."""
 
@@ -78,7 +80,7 @@ class Server:
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.connection_pool = self
-        self.connection_kwargs = {"retry": Retry(NoBackoff(), 2), "socket_timeout": 0.3}
+        self.connection_kwargs = {"retry": Retry(NoBackoff(), RETRIES), "socket_timeout": 0.3}
         self.response_callbacks: dict[str, Callable[[Any], Any]] = {"UPPER": str.upper}
 
     def connection_class(self, **_: Any) -> Connection:
@@ -229,6 +231,23 @@ def test_a_server_that_was_demoted_or_replaced_is_left_before_the_next_command(s
         site.pipe.mark()
     assert site.ask_all([("ECHO", "c")]) == [["c"]]
     assert len(site.server.connections) == 2
+
+
+def test_a_thread_that_can_not_be_started_fails_the_call_and_not_those_after_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, refused = threading.Thread.start, list[str]()
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name == "redis" and len(refused) <= RETRIES:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    [error] = site.ask_all([("ECHO", "a")])
+    assert "can't start new thread" in str(error)
+    assert site.ask_all([("ECHO", "b")]) == [["b"]]
 
 
 def test_a_long_call_goes_in_parts_and_lets_others_in_between(site: Site) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +23,10 @@ class Calls:
 
     turn: int = 0
     waiting: list[greenlet] = field(default_factory=list)
+
+
+class Failure(Exception):
+    """One that can be seen to be gone."""
 
 
 class Site:
@@ -107,6 +114,31 @@ def test_a_failure_is_everybodys(site: Site) -> None:
     site.run(story)
     assert site.asked == 2
     assert [str(site.got[who]) for who in ("ann", "bob", "eve")] == ["no", "no", "answer 2"]
+
+
+def test_a_failure_is_gone_when_everybody_has_been_told(site: Site) -> None:
+    gone = list[weakref.ref[Any]]()
+
+    def fail() -> str:
+        site.ask()
+        error = Failure("no")
+        gone.append(weakref.ref(error))
+        raise error
+
+    def story() -> None:
+        for who in ("ann", "bob", "eve"):
+            site.comes(who, "tee", fail)
+        site.is_answered()
+
+    gc.disable()
+    try:
+        site.run(story)
+        depths = {len(traceback.extract_tb(error.__traceback__)) for error in site.got.values()}
+        assert max(depths) < 10
+        site.got.clear()
+        assert [each() for each in gone] == [None]
+    finally:
+        gc.enable()
 
 
 def test_without_a_loop_everybody_asks(site: Site) -> None:

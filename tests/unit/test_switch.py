@@ -10,6 +10,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 
 import pytest
 import uvloop
+from greenlet import getcurrent, greenlet
 
 from engine import switch
 
@@ -41,6 +42,26 @@ def test_who_waits_for_a_thread_lets_others_go_on(loop: asyncio.AbstractEventLoo
     loop.call_soon(greenlets.start, second)
     loop.run_forever()
     assert said == ["quick", "slow"]
+
+
+def test_what_a_greenlet_raises_disturbs_nobody_who_starts_or_wakes_it(loop: asyncio.AbstractEventLoop) -> None:
+    greenlets, said = switch.run_on(loop), list[str]()
+    waiting = list[greenlet]()
+
+    def fail() -> None:
+        waiting.append(getcurrent())
+        greenlets.wait()
+        raise ValueError("no")
+
+    def story() -> None:
+        greenlets.start(fail)
+        waiting[0].switch()
+        said.append("went on")
+        loop.stop()
+
+    loop.call_soon(story)
+    loop.run_forever()
+    assert said == ["went on"]
 
 
 def test_a_failure_in_a_thread_is_raised_where_it_is_waited_for(loop: asyncio.AbstractEventLoop) -> None:
