@@ -26,6 +26,9 @@ KEEP_ALIVE_SECONDS = 75.0
 """Storefront back ends keep connections open; longer than their usual idle time, shorter than a load balancer's."""
 
 MOST_HEAD_BYTES = 128 * 1024
+MOST_CHUNK_BYTES = 8
+"""Of what a body in chunks may have around each of its bytes, where every byte is a chunk."""
+
 MOST_FIELDS = 100
 
 MOST_FIELD_BYTES = 8_190
@@ -83,6 +86,7 @@ class Request:
         "flaw",
         "head_bytes",
         "length",
+        "overhead",
         "url",
     )
 
@@ -91,7 +95,7 @@ class Request:
         self.url = b""
         self.flaw = ""
         self.body: list[bytes] = []
-        self.length = self.head_bytes = self.fields = 0
+        self.length = self.overhead = self.head_bytes = self.fields = 0
         self.closes = self.broken = False
         self.arrived_s = 0.0
 
@@ -122,6 +126,7 @@ class Connection(asyncio.Protocol):
         "_eof",
         "_gone",
         "_in_body",
+        "_in_line",
         "_parser",
         "_request",
         "_room",
@@ -138,7 +143,7 @@ class Connection(asyncio.Protocol):
         self._parser: Any = httptools.HttpRequestParser(self)
         self._request: Request | None = None
         self._waiting: deque[Request] = deque()
-        self._busy = self._ended = self._eof = self._gone = self._in_body = False
+        self._busy = self._ended = self._eof = self._gone = self._in_body = self._in_line = False
         self._room = True
         self._began_s = 0.0
         self.until_s = time.monotonic() + SILENCE_SECONDS
@@ -172,8 +177,7 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._room = True
-        if not self._ended:
-            self.until_s = self._idle_until_s()
+        self.until_s = time.monotonic() + SILENCE_SECONDS if self._ended else self._idle_until_s()
         if not self._gone:
             self._transport.resume_reading()
             self._next()
@@ -182,8 +186,12 @@ class Connection(asyncio.Protocol):
         if self._ended:
             return
         now_s = time.monotonic()
-        if self._request is None and not data.isascii():
-            data = _escaped(data)
+        if self._request is None or self._in_line:
+            self._in_line = b"\n" not in data
+            if not data.isascii():
+                data = _escaped(data)
+        request, size = self._request, len(data)
+        length = request.length if request is not None else 0
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -191,7 +199,12 @@ class Connection(asyncio.Protocol):
             self._ended = True
         except httptools.HttpParserError:
             self._malformed()
-        if (request := self._request) is not None:
+        if self._request is not None:
+            if self._request is request:
+                request.overhead += size - (request.length - length)
+                if request.overhead > MOST_HEAD_BYTES + MOST_CHUNK_BYTES * request.length:
+                    request.flaw = "The head is too large."
+            request = self._request
             if request.flaw or request.head_bytes > MOST_HEAD_BYTES:
                 self._refuse(request.flaw or "The head is too large.")
                 return
@@ -272,8 +285,9 @@ class Connection(asyncio.Protocol):
         request, self._request = self._request, None
         assert request is not None
         if request.flaw:
+            # Ends the parser's work: nothing that follows may be taken for the next request.
             self._request = request
-            return
+            raise ValueError(request.flaw)
         if request.broken or request.fields > MOST_FIELDS:
             self._broken(request)
             return
@@ -284,7 +298,6 @@ class Connection(asyncio.Protocol):
     # What happens to a request
 
     def _take(self, request: Request) -> None:
-        request.arrived_s = time.monotonic()
         _complete(request, self._parser)
         self._waiting.append(request)
         self._next()
@@ -293,7 +306,10 @@ class Connection(asyncio.Protocol):
         """Have the next request worked on, when the one before it is answered and the client has taken enough of that."""
         if self._waiting and not self._busy and self._room:
             self._busy = True
-            self._server.enqueue(self, self._waiting.popleft())
+            request = self._waiting.popleft()
+            # Before that it waited for those before it on its own connection.
+            request.arrived_s = time.monotonic()
+            self._server.enqueue(self, request)
 
     def _malformed(self) -> None:
         """Nobody can tell what follows. A request whose head made sense is answered for that."""
@@ -322,12 +338,15 @@ class Connection(asyncio.Protocol):
         if self._gone:
             return
         closes = request.closes or not self._server.alive or (self._ended and not self._waiting)
-        lines = ["HTTP/1.1 ", status, "\r\nServer: ", SERVER, "\r\nDate: ", _date()]
+        lines = ["HTTP/1.1 ", status, "\r\nServer: ", SERVER]
         lines.append("\r\nConnection: close\r\n" if closes else "\r\nConnection: keep-alive\r\n")
-        sized = False
+        sized = dated = False
         for name, value in headers:
             sized = sized or name == "Content-Length"
+            dated = dated or name == "Date"
             lines += (name, ": ", value, "\r\n")
+        if not dated:
+            lines += ("Date: ", _date(), "\r\n")
         if not sized and status[:3] not in ("204", "304"):
             lines.append(f"Content-Length: {len(body)}\r\n")
         lines.append("\r\n")
@@ -358,6 +377,8 @@ class Connection(asyncio.Protocol):
         if self._room:
             self.until_s = self._idle_until_s()
             if len(self._waiting) <= 1:
+                # While nothing was read, a request that had begun could not get on.
+                self._began_s = 0.0
                 self._transport.resume_reading()
             self._next()
 
@@ -371,7 +392,8 @@ class Connection(asyncio.Protocol):
         """
         self._ended = True
         self._waiting.clear()
-        self.until_s = time.monotonic() + SILENCE_SECONDS
+        if self._room:
+            self.until_s = time.monotonic() + SILENCE_SECONDS
         if self._eof:
             self._transport.close()
             return

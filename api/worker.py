@@ -245,9 +245,12 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         self._works = False
         began_s = now_s = time.monotonic()
         while now_s - began_s < SLICE_SECONDS:
+            if not (self._watching or self._ready):
+                return
             if self._watching:
                 self._greenlets.start(self._answer, *self._watching.popleft())
-            elif self._ready:
+            # Each time, or thousands who watch would keep everybody else waiting.
+            if self._ready:
                 connection, request = self._ready.popleft()
                 waited_s = max(now_s - request.arrived_s, self._behind_s())
                 if waited_s > self._most_wait_s:
@@ -255,8 +258,6 @@ class Worker(GunicornWorker):  # type: ignore[misc]
                 else:
                     self._note_wait(waited_s)
                     self._greenlets.start(self._answer, connection, request)
-            else:
-                return
             now_s = time.monotonic()
         self._works = True
         self._loop.call_soon(self._work)

@@ -38,6 +38,7 @@ MOST_BYTES_UNSENT = 8 * 1024
 """Of all calls of a turn. More is sent before its end."""
 
 RECEIVED_BYTES = 262_144
+MOST_READING_SECONDS = 0.005
 AGAIN = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 UNREACHABLE = (Disconnected, TimedOut, OSError)
 
@@ -160,14 +161,25 @@ class Pipe:
         self._write(data)
 
     def _write(self, data: bytes) -> None:
+        """From whatever greenlet; so a connection that is found to be lost is given up by the loop."""
         try:
-            done = self._socket.send(data)
-        except OSError:
-            # The loop tries again, and is where a lost connection comes to light.
-            done = 0
-        self._left = data[done:]
+            self._left = data
+            self._left = data[self._socket.send(data) :]
+        except AGAIN:
+            pass
+        except OSError as error:
+            self._loop.asyncio.call_soon(self._lost_if, self._connection, error)
+            return
         if self._left:
-            self._loop.asyncio.add_writer(self._socket, self._writable)
+            try:
+                self._loop.asyncio.add_writer(self._socket, self._writable)
+            except RuntimeError as error:
+                # The loop watches a socket no more that had an error.
+                self._loop.asyncio.call_soon(self._lost_if, self._connection, error)
+
+    def _lost_if(self, connection: Any, error: Exception) -> None:
+        if self._connection is connection:
+            self._lost(Disconnected(str(error)))
 
     def _writable(self) -> None:
         try:
@@ -182,7 +194,9 @@ class Pipe:
             self._loop.asyncio.remove_writer(self._socket)
 
     def _readable(self) -> None:
-        while True:
+        """Read what there is to the end: of a socket that had an error uvloop tells once, and then watches it no more."""
+        connection, until_s = self._connection, time.monotonic() + MOST_READING_SECONDS
+        while self._connection is connection and connection is not None:
             try:
                 data = self._socket.recv(RECEIVED_BYTES)
             except AGAIN:
@@ -195,8 +209,9 @@ class Pipe:
                 return
             self._reader.feed(data)
             self._take()
-            # What TLS has read already no poller tells of; of all else the poller does, after others had their turn.
-            if not isinstance(self._socket, ssl.SSLSocket) or not self._socket.pending():
+            if time.monotonic() > until_s:
+                # Answers come as fast as they are asked for. Others have their turn in between.
+                self._loop.asyncio.call_soon(self._readable)
                 return
 
     def _take(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import orjson
@@ -13,9 +14,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from api import metrics as prometheus
 from api.metrics import ANSWER_SECONDS
 from engine import readiness as parts
-from engine import switch
 from engine.engine import Engine
 from engine.readiness import READY, SOLD_WITH
+from engine.rounds import Rounds
 
 blueprint = Blueprint("health", __name__)
 
@@ -23,6 +24,14 @@ log = structlog.get_logger()
 
 _last: dict[str, dict[str, str]] = {}
 """What this process has answered last, so that each change is one line in its log."""
+
+READINESS, METRICS = "stockade_readiness", "stockade_metrics"
+
+
+def looks(engine: Engine) -> dict[str, Rounds[Any]]:
+    """What is costly to answer, for the app's extensions: many who watch must not cost what many buyers do."""
+    return {READINESS: Rounds(partial(readiness, engine)), METRICS: Rounds(partial(prometheus.page, engine))}
+
 
 docs = get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "Stockade", "validatorUrl": None})
 """Browsable documentation; every asset comes from the package flask-swagger-ui."""
@@ -36,7 +45,7 @@ def healthz() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> Response:
     """Ready means: a reservation and its payment would work, and the record is whole. Each part is named, also those that stop no sale."""
-    checks = switch.in_thread(readiness, current_app.extensions["stockade"].engine)
+    checks = current_app.extensions[READINESS].get()
     ready = SOLD_WITH.items() <= checks.items()
     if checks != _last.get("checks", READY):
         event = "ready" if ready else "not_ready"
@@ -47,8 +56,7 @@ def readyz() -> Response:
 
 @blueprint.get("/metrics")
 def metrics() -> Response:
-    page = switch.in_thread(prometheus.page, current_app.extensions["stockade"].engine)
-    return Response(page, content_type=CONTENT_TYPE_LATEST)
+    return Response(current_app.extensions[METRICS].get(), content_type=CONTENT_TYPE_LATEST)
 
 
 @blueprint.get("/openapi.json")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from api import http1
 from api.http1 import (
     KEEP_ALIVE_SECONDS,
     MOST_BODY_BYTES,
@@ -267,6 +270,90 @@ def test_whose_time_is_up_is_told_in_the_midst_of_a_request_and_else_just_loses_
     assert idle.connection.until_s > first_s + KEEP_ALIVE_SECONDS / 2
     idle.connection.time_out()
     assert idle.is_closed
+
+
+BAD_HEADS = {
+    b"Authorization: a\r\nAuthorization: b": "Duplicate header: Authorization.",
+    b"Expect: nope": "The request is not valid HTTP.",
+    b"\r\n".join(b"X-%d: x" % number for number in range(101)): "The head is too large.",
+    b"Transfer-Encoding: gzip, chunked\r\n\r\n0": "The request is not valid HTTP.",
+}
+
+
+@pytest.mark.parametrize("head", BAD_HEADS)
+@pytest.mark.parametrize("before", [0, 1, 2])
+def test_nothing_behind_a_request_that_is_refused_is_taken_for_its_next(site: Site, head: bytes, before: int) -> None:
+    """In one piece: an answer too few would give each request the answer of the one after it."""
+    site.send(GET * before + b"GET /bad HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n" + GET * 2)
+    if before == 0:
+        assert (site.taken, site.written) == ([], BAD + BAD_HEADS[head].encode())
+        return
+    for _ in range(before):
+        last = site.answer()
+    assert site.taken == []
+    assert "Connection: close" in last
+
+
+ENDLESS = {
+    "value": b"GET / HTTP/1.1\r\nX: ",
+    "name": b"GET / HTTP/1.1\r\nX",
+    "path": b"GET /",
+    "trailer": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nX: ",
+    "extension": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;x=",
+}
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_what_does_not_end_is_not_kept_without_end(site: Site, what: str) -> None:
+    site.send(ENDLESS[what])
+    for _ in range(MOST_HEAD_BYTES // 1_000 + 2):
+        site.send(b"x" * 1_000)
+    assert site.written == BAD + b"The head is too large."
+    assert site.ended
+
+
+def test_a_body_may_come_in_chunks_of_a_byte(site: Site) -> None:
+    site.send(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(60_000):
+        site.send(b"1\r\nx\r\n")
+    site.send(b"0\r\n\r\n")
+    assert body_of(site.taken[0]) == b"x" * 60_000
+
+
+@pytest.mark.parametrize("cut", range(1, 40))
+def test_letters_as_they_are_may_be_cut_anywhere(site: Site, cut: int) -> None:
+    line = "GET /v1/availability?sku=größe HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    site.send(line[:cut])
+    site.send(line[cut:])
+    assert site.taken[0].environ["QUERY_STRING"] == "sku=gr%C3%B6%C3%9Fe"
+
+
+def test_a_request_waits_from_when_it_is_its_turn_on_its_own_connection(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = time.monotonic()
+    monkeypatch.setattr(http1.time, "monotonic", lambda: now_s)
+    site.send(GET * 2)
+    now_s += 30
+    site.answer()
+    assert site.taken[0].arrived_s == now_s
+
+
+def test_an_answer_has_one_date(site: Site) -> None:
+    site.send(GET)
+    site.connection.answer(site.taken.pop(), "200 OK", [("Date", "then")], b"")
+    assert site.written.count(b"Date: ") == 1
+    assert b"Date: then" in site.written
+
+
+def test_who_reads_slowly_has_as_long_for_the_last_answer_as_for_others(site: Site) -> None:
+    site.send(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    site.connection.pause_writing()
+    until_s = site.connection.until_s
+    site.answer()
+    assert site.connection.until_s == until_s
+    site.connection.resume_writing()
+    assert site.connection.until_s < until_s
 
 
 def test_who_does_not_take_what_is_left_loses_the_connection_however_little_that_is(site: Site) -> None:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -289,6 +289,30 @@ def test_the_largest_batch_and_a_thousand_slow_clients_let_others_in_between(sta
         assert {each["problem"]["code"] for each in results} == {"lines_unavailable"}
         # It takes hundreds of turns, and each of them is one in which others are answered.
         assert answered > 20
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+def test_a_hundred_who_watch_all_the_time_do_not_stop_the_sale(pair: Service, path: str) -> None:
+    """They come before all others, but not all of them before each other."""
+    asked = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    done = threading.Event()
+
+    def watch(connection: socket.socket) -> None:
+        with suppress(OSError):
+            while not done.is_set():
+                connection.sendall(asked)
+                connection.recv(1 << 20)
+
+    with ExitStack() as stack:
+        watchers = [
+            stack.enter_context(socket.create_connection((pair.host, pair.port), timeout=20)) for _ in range(100)
+        ]
+        pool = stack.enter_context(ThreadPoolExecutor(len(watchers)))
+        stack.callback(done.set)
+        for each in watchers:
+            pool.submit(watch, each)
+        statuses = [pair.call("GET", "/v1/availability/nothing").status for _ in range(30)]
+    assert statuses == [404] * 30
 
 
 @pytest.mark.slow

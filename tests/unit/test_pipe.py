@@ -250,6 +250,76 @@ def test_a_thread_that_can_not_be_started_fails_the_call_and_not_those_after_it(
     assert site.ask_all([("ECHO", "b")]) == [["b"]]
 
 
+class Dying(Server):
+    """Its first connection answers one call and dies with another's command unread, as by CLIENT KILL."""
+
+    def __init__(self, family: str) -> None:
+        super().__init__()
+        self.family = family
+        self.connection_kwargs = {"retry": Retry(NoBackoff(), RETRIES), "socket_timeout": 60.0}
+
+    def connection_class(self, **_: Any) -> Connection:
+        self.connections.append(Reset(self) if self.family == "tcp" else Connection(self))
+        return self.connections[-1]
+
+    def serve(self, client: socket.socket) -> None:
+        if len(self.connections) > 1:
+            super().serve(client)
+            return
+        client.recv(1_000)
+        assert self.may_answer.wait(10)
+        client.sendall(b"$1\r\na\r\n")
+        client.close()
+        self.is_dead.set()
+
+    is_dead = threading.Event()
+
+
+class Reset(Connection):
+    def connect(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self._sock = socket.create_connection(listener.getsockname())
+            theirs, _ = listener.accept()
+        threading.Thread(target=self.server.serve, args=(theirs,), daemon=True).start()
+
+
+@pytest.mark.parametrize("family", ["unix", "tcp"])
+@pytest.mark.parametrize("size", [1, 10_000])
+def test_a_connection_that_is_reset_behind_an_answer_is_made_anew_at_once(family: str, size: int) -> None:
+    """uvloop tells of a socket's error once. Whoever doesn't read to the end then finds out when the time is up."""
+    loop, server = uvloop.new_event_loop(), Dying(family)
+    server.is_dead.clear()
+    server.may_answer.clear()
+    site, found = Site(loop, server), list[list[str]]()
+
+    def one(word: str) -> None:
+        found.append(site.pipe.ask([("ECHO", word)]))
+        if word == "b":
+            # Both an answer and the reset were there when the loop looked.
+            site.greenlets.asyncio.call_later(0.05, site.greenlets.start, one, "c" * size)
+        if word[0] == "c":
+            loop.stop()
+
+    def stand_still() -> None:
+        server.may_answer.set()
+        assert server.is_dead.wait(10)
+
+    def second() -> None:
+        site.greenlets.start(one, "b")
+        # After it was sent.
+        loop.call_later(0.05, stand_still)
+
+    loop.call_soon(site.greenlets.start, one, "a")
+    loop.call_later(0.1, second)
+    give_up = loop.call_later(20, loop.stop)
+    loop.run_forever()
+    give_up.cancel()
+    site.pipe.close()
+    loop.close()
+    switch._here.loop = None
+    assert found == [["a"], ["b"], ["c" * size]]
+
+
 def test_a_long_call_goes_in_parts_and_lets_others_in_between(site: Site) -> None:
     assert site.ask_all([("ECHO", "warm")]) == [["warm"]]
     # A third each, and what belongs to a command.
