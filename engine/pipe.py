@@ -6,6 +6,7 @@ From then on the loop reads and writes its socket.
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 import time
@@ -38,7 +39,6 @@ MOST_BYTES_UNSENT = 8 * 1024
 """Of all calls of a turn. More is sent before its end."""
 
 RECEIVED_BYTES = 262_144
-MOST_READING_SECONDS = 0.005
 AGAIN = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 UNREACHABLE = (Disconnected, TimedOut, OSError)
 
@@ -194,24 +194,26 @@ class Pipe:
             self._loop.asyncio.remove_writer(self._socket)
 
     def _readable(self) -> None:
-        """Read what there is to the end: of a socket that had an error uvloop tells once, and then watches it no more."""
-        connection, until_s = self._connection, time.monotonic() + MOST_READING_SECONDS
+        connection, ends = self._connection, False
         while self._connection is connection and connection is not None:
             try:
                 data = self._socket.recv(RECEIVED_BYTES)
             except AGAIN:
-                return
+                if not ends:
+                    return
+                data = b""
             except OSError as error:
                 self._lost(Disconnected(str(error)))
                 return
             if not data:
                 self._lost(Disconnected("Redis has closed the connection"))
                 return
+            # uvloop tells of a socket with an error once, and then watches it no more: what it still has is read now.
+            ends = ends or bool(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
             self._reader.feed(data)
             self._take()
-            if time.monotonic() > until_s:
-                # Answers come as fast as they are asked for. Others have their turn in between.
-                self._loop.asyncio.call_soon(self._readable)
+            # What TLS has read already no poller tells of.
+            if not ends and not (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
                 return
 
     def _take(self) -> None:
