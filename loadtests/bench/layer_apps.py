@@ -13,6 +13,7 @@ from api.app import create_app
 from api.auth import CUSTOMER
 from api.journal import Finished, Journal
 from api.route import Answer, Request, route
+from api.schemas import ReservationRequest
 from engine.config import from_environment
 from engine.engine import Engine, build
 from engine.replies import Claim
@@ -38,7 +39,16 @@ class NoBody(Schema):
     """A 204 has none."""
 
 
-@route(blueprint, "POST", "/token", "Check a token", scopes=[CUSTOMER], answers={204: NoBody})
+@route(
+    blueprint,
+    "POST",
+    "/token",
+    "Check a token",
+    scopes=[CUSTOMER],
+    body=ReservationRequest,
+    answers={204: NoBody},
+    idempotent=True,
+)
 def token(request: Request) -> Answer:
     """A route of ours without schemas, but with the key, which every route takes."""
     return Answer(None, 204)
