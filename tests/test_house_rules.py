@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from api import wsgi  # noqa: F401
 from api.problems import STATUS
-from engine import errors
+from api.route import ROUTES
+from engine import cli, errors
 from engine.audit import SAYS
 from engine.invariants import Invariant
 from engine.ledger import FIELDS
@@ -346,8 +348,11 @@ def test_states_from_which_nothing_follows_but_an_order_are_orders() -> None:
     assert set(ORDER_STATE) == {State.COMMITTED, *TRANSITIONS[State.COMMITTED]}
 
 
-def test_the_readme_has_every_error_code_with_its_status() -> None:
-    table = re.findall(r"^\| (\d{3}) \| `(\w+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def test_the_reference_has_every_error_code_with_its_status() -> None:
+    table = re.findall(r"^\| (\d{3}) \| `(\w+)` \|", (REFERENCE / "errors.md").read_text(), re.MULTILINE)
     assert {code: int(status) for status, code in table} == STATUS
 
 
@@ -362,9 +367,46 @@ def test_the_runbook_says_what_every_error_code_and_every_key_means_and_how_each
     assert set(re.findall(r"^\$ stockade redis-cli --eval lua/look/(\w+)\.lua ", text, re.MULTILINE)) == LOOKS.keys()
 
 
-def test_the_readme_has_every_variable_of_the_environment() -> None:
+def test_the_reference_has_every_variable_of_the_environment() -> None:
     read = set(re.findall(r'"(STOCKADE_[A-Z_]+)"', (ROOT / "engine" / "config.py").read_text()))
-    assert set(re.findall(r"^\| `(STOCKADE_[A-Z_]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)) == read
+    assert (
+        set(re.findall(r"^\| `(STOCKADE_[A-Z_]+)` \|", (REFERENCE / "configuration.md").read_text(), re.MULTILINE))
+        == read
+    )
+
+
+def test_the_reference_has_every_route_and_every_command() -> None:
+    said = (REFERENCE / "http.md").read_text()
+    paths = {route.template.partition("?")[0] for route, _ in ROUTES}
+    assert {path for path in paths if not re.search(rf"{re.escape(path)}[`?]", said)} == set()
+    said = (REFERENCE / "cli.md").read_text()
+    assert {name for name in cli.cli.commands if f"`stockade {name}" not in said} == set()
+
+
+def test_the_readme_is_read_in_five_minutes() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 140
+
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / ".github").glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+
+
+def _anchors(page: Path) -> set[str]:
+    """Of headings, as GitHub makes them."""
+    text = re.sub(r"\[([^]]+)\]\([^)]+\)", r"\1", page.read_text())
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    for link in links:
+        if link.startswith(("http://", "https://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or target.suffix != ".md" or anchor in _anchors(target), link
 
 
 OP_WRITTEN = re.compile(r"'op', ([^,]+),|\bop(?:, \w+)* = ([^,\n]+)|\bemit\((\S+?),")
