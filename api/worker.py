@@ -40,7 +40,7 @@ SLICE_SECONDS = 0.01
 MOST_ACCEPTED = 16
 """Connections taken in one turn, so that others get their share of a burst."""
 
-MOST_NEW_OBJECTS = 20_000
+MOST_NEW_OBJECTS = 10_000
 """Made before garbage is looked for. A large batch makes thousands that live as long as itself; looked through every 700 it costs a quarter more."""
 
 MOST_LARGE = 64
