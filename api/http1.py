@@ -403,10 +403,6 @@ class Connection(asyncio.Protocol):
         except (OSError, RuntimeError):
             self._transport.close()
 
-    def is_idle(self) -> bool:
-        """Whether nothing is under way, nor has begun to come."""
-        return not (self._busy or self._waiting or self._request)
-
     def time_out(self) -> None:
         """Its time is up: a client in the midst of a request is told, another one just loses the connection."""
         if self._transport is None:

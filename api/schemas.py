@@ -337,8 +337,3 @@ class EventSchema(Answered):
 class AuditSchema(Answered):
     items = fields.List(fields.Nested(EventSchema), required=True)
     next = Text(required=True, allow_none=True)
-
-
-class ChecksSchema(Answered):
-    status = Text(required=True)
-    checks = fields.Dict(keys=Text(), values=Text())

@@ -16,9 +16,6 @@ from engine.gaps import Gaps
 from engine.sku_names import shown
 from engine.values import EVERY_LINE, Event, unpacked
 
-ENTRY_ID = re.compile(r"\d{1,18}-\d{1,18}")
-"""`<epoch>-<seq>`, what a page ends at."""
-
 TIME = re.compile(r"0|[1-9][0-9]{0,17}")
 """Written as Postgres writes it, so that the hash of the row is that of the event."""
 

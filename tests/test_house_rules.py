@@ -6,6 +6,8 @@ import ast
 import inspect
 import re
 import subprocess
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -529,6 +531,66 @@ def compared_secrets(text: str) -> list[str]:
         and not any(isinstance(side, ast.Constant) for side in (node.left, *node.comparators))
         and SECRET.search(ast.unparse(node))
     ]
+
+
+CALLED_BY_OTHERS = {
+    "api/gunicorn_config.py": "gunicorn reads them",
+    "api/http1.py": "asyncio and httptools call them",
+    "api/metrics.py": "prometheus_client calls it",
+    "api/schemas.py": "marshmallow calls it",
+}
+
+
+def _public(tree: ast.Module) -> Iterator[str]:
+    """Names of functions, classes, methods and values. Those with a decorator are somebody else's to call."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (target.id for target in targets if isinstance(target, ast.Name))
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.decorator_list:
+            yield node.name
+        if isinstance(node, ast.ClassDef):
+            yield from (
+                part.name for part in node.body if isinstance(part, ast.FunctionDef) and not part.decorator_list
+            )
+
+
+def test_every_public_name_is_used() -> None:
+    texts = {path: path.read_text() for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] in OURS}
+    times = Counter(word for text in texts.values() for word in re.findall(r"\w+", text))
+    unused = {
+        (str(path.relative_to(ROOT)), name)
+        for path, text in texts.items()
+        if path.relative_to(ROOT).parts[0] in ("engine", "api")
+        for name in _public(ast.parse(text))
+        if not name.startswith("_") and times[name] == 1
+    }
+    assert {place for place in unused if place[0] not in CALLED_BY_OTHERS} == set()
+
+
+STARTED_BY_NAME = {
+    "api/gunicorn_config.py": "gunicorn's --config",
+    "engine/migrations/env.py": "Alembic",
+}
+
+
+def test_every_module_is_imported() -> None:
+    paths = [path for part in ("engine", "api") for path in (ROOT / part).rglob("*.py")]
+    imported = {name for path in paths for name in _imports(ast.parse(path.read_text()))}
+    dead = {str(path.relative_to(ROOT)) for path in paths if path.stem not in imported | {"__init__", "__main__"}}
+    assert {path for path in dead if "migrations/versions" not in path} == STARTED_BY_NAME.keys()
+
+
+def _imports(tree: ast.Module) -> Iterator[str]:
+    """Every word of a module's name, and every name that might be one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield from (node.module or "").split(".")
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield from (word for alias in node.names for word in alias.name.split("."))
+
+
+OURS = ("engine", "api", "loadtests", "tests")
 
 
 def test_no_secret_is_compared_in_a_way_that_tells_how_much_of_it_was_right() -> None:
