@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from engine.invariants.history import Call, Outcome, RefusedLine
-from engine.invariants.told import Bounds
 from engine.values import Event
+from loadtests.checker.history import Call, Outcome, RefusedLine
+from loadtests.checker.told import Bounds
 from loadtests.evidence import Evidence, Missing
 from loadtests.ledger import event_of, lines_of
 from loadtests.records import Payment, Records

@@ -9,9 +9,9 @@ from math import inf
 from typing import Any
 
 from engine.invariants import Invariant, Violation
-from engine.invariants.told import told
 from engine.values import Event
 from loadtests import history, rush, thresholds
+from loadtests.checker.told import told
 from loadtests.defaults import SCENARIOS
 from loadtests.evidence import CHECKS, Evidence, Missing, kept_back, why_not
 from loadtests.figures import Endpoint, endpoints, figures

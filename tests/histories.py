@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.invariants.history import Call, Loss, Outcome, RefusedLine
 from engine.values import Event, Line
+from loadtests.checker.history import Call, Loss, Outcome, RefusedLine
 
 START_MS = 1_800_000_000_000
 TAIL_MS = 300

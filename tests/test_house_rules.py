@@ -431,7 +431,12 @@ def test_every_op_can_be_told_as_a_story() -> None:
 
 
 NAMED = re.compile(r"\bInvariant\.([A-Z_]+)\b")
-JUDGES = sorted(path for path in (ROOT / "engine").rglob("*.py") if NAMED.search(path.read_text()))
+JUDGES = sorted(
+    path
+    for place in ("engine", "loadtests/checker")
+    for path in (ROOT / place).rglob("*.py")
+    if NAMED.search(path.read_text())
+)
 ALONE = [path for path in JUDGES if path.stem in ("live", "record", "verify", "snapshots", "noticed")]
 """Judges that need no other."""
 
@@ -570,6 +575,7 @@ def test_every_public_name_is_used() -> None:
 
 STARTED_BY_NAME = {
     "api/gunicorn_config.py": "gunicorn's --config",
+    "engine/cli.py": "the command `stockade`",
     "engine/migrations/env.py": "Alembic",
 }
 

@@ -22,12 +22,12 @@ from engine.config import from_environment
 from engine.data_dir import DataDir
 from engine.engine import Engine, build
 from engine.errors import StoreUnavailable
-from engine.invariants.history import Down, Hurt, Loss, Skew, written
 from engine.projection import Projection
 from engine.snapshots import Snapshots
 from engine.store import client
 from engine.values import Operation, Origin
 from engine.writer import Writer
+from loadtests.checker.history import Down, Hurt, Loss, Skew, written
 from tests.chaos.buyers import SCARCE, SKUS, Shop
 from tests.chaos.disks import Disk
 from tests.chaos.heard import History, Market

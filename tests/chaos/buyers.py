@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from engine.invariants.history import Call, Outcome, RefusedLine
+from loadtests.checker.history import Call, Outcome, RefusedLine
 from tests.chaos.heard import History, Market
 
 SKUS = [f"chaos-{number:02}" for number in range(40)]

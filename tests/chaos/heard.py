@@ -7,7 +7,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.invariants.history import Call, Outcome
+from loadtests.checker.history import Call, Outcome
 
 
 @dataclass

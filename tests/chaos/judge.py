@@ -9,13 +9,13 @@ from math import inf
 
 from engine import verify
 from engine.audit import Audit
-from engine.invariants.history import Call, Outcome, Skew
-from engine.invariants.noticed import unnoticed
-from engine.invariants.operations import Margins
-from engine.invariants.order import explain
-from engine.invariants.told import Bounds, told
 from engine.ledger import Filter
 from engine.values import Event
+from loadtests.checker.history import Call, Outcome, Skew
+from loadtests.checker.noticed import unnoticed
+from loadtests.checker.operations import Margins
+from loadtests.checker.order import explain
+from loadtests.checker.told import Bounds, told
 from tests.chaos.arena import Arena, on_hand
 from tests.chaos.buyers import SKUS
 from tests.chaos.regulars import REGULAR, of_regulars

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
-from engine.invariants.history import Call, Outcome
+from loadtests.checker.history import Call, Outcome
 from tests.chaos.buyers import LATE_SECONDS, Basket, Held, Shop
 
 REGULAR = [f"größe {number}=4/2%" for number in range(6)]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.invariants.history import Call, Outcome, read
 from engine.values import Operation, Origin
+from loadtests.checker.history import Call, Outcome, read
 from tests.chaos import judge
 from tests.chaos.arena import Arena
 from tests.chaos.buyers import SKUS

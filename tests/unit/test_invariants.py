@@ -10,13 +10,13 @@ import pytest
 
 from engine.fold import MOVES, Fold, Hash
 from engine.invariants import Invariant, Violation, live
-from engine.invariants.history import Hurt
-from engine.invariants.noticed import unnoticed
 from engine.invariants.record import AFTER, BEFORE, Record, judged
 from engine.ledger import FIELDS, Entry
 from engine.picture import Picture
 from engine.states import TRANSITIONS, State
 from engine.values import Event, unpacked
+from loadtests.checker.history import Hurt
+from loadtests.checker.noticed import unnoticed
 
 Found = tuple[Invariant, str]
 

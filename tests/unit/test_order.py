@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from engine.invariants import Invariant
-from engine.invariants.counter import Float, Step, Undecided, unexplained
-from engine.invariants.history import Call, Loss, Outcome, RefusedLine, Skew
-from engine.invariants.operations import Margins
-from engine.invariants.order import Explanation, explain
+from loadtests.checker.counter import Float, Step, Undecided, unexplained
+from loadtests.checker.history import Call, Loss, Outcome, RefusedLine, Skew
+from loadtests.checker.operations import Margins
+from loadtests.checker.order import Explanation, explain
 from tests.histories import Shop, Told, units
 
 MUG = "mug"

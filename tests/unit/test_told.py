@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from engine.invariants import Invariant
-from engine.invariants.history import Call, Down, Loss, Outcome, RefusedLine, Skew
-from engine.invariants.told import Bounds, told
 from engine.values import Event, Line
+from loadtests.checker.history import Call, Down, Loss, Outcome, RefusedLine, Skew
+from loadtests.checker.told import Bounds, told
 from tests.histories import Shop, Told, units
 
 START_MS = 1_800_000_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 
-from engine.invariants.history import Down, Loss, Skew
+from loadtests.checker.history import Down, Loss, Skew
 
 
 class Windows:

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import inf
 
-from engine.invariants.attempts import Attempts, by_key, refusals
-from engine.invariants.counter import Float, Step
-from engine.invariants.history import Call, Loss, RefusedLine, Skew
-from engine.invariants.stock_told import OF_STOCK
-from engine.invariants.windows import Windows
+from loadtests.checker.attempts import Attempts, by_key, refusals
+from loadtests.checker.counter import Float, Step
+from loadtests.checker.history import Call, Loss, RefusedLine, Skew
+from loadtests.checker.stock_told import OF_STOCK
+from loadtests.checker.windows import Windows
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from engine.invariants.history import Call
+from loadtests.checker.history import Call
 
 OPERATIONS = ("reserve", "commit", "release", "extend", "fulfil", "cancel", "notify")
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from engine.invariants import Invariant, Violation
-from engine.invariants.counter import Step, Undecided, unexplained
-from engine.invariants.history import Call, Loss, Skew
-from engine.invariants.operations import History, Margins
+from loadtests.checker.counter import Step, Undecided, unexplained
+from loadtests.checker.history import Call, Loss, Skew
+from loadtests.checker.operations import History, Margins
 
 BUDGET = 1_000_000
 """States looked at for one SKU."""

@@ -12,14 +12,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from engine.invariants import Invariant, Violation
-from engine.invariants.attempts import OPERATIONS, Attempts, by_key, in_order, refusals
-from engine.invariants.effects import Recorded, acknowledged, prefix
-from engine.invariants.history import Call, Down, Loss, Outcome, Skew
-from engine.invariants.orders_told import messages, parts, payments_used
-from engine.invariants.standing import Standing, standings
-from engine.invariants.stock_told import false_limits, false_refusals, free, returns
-from engine.invariants.windows import Windows
 from engine.values import Event
+from loadtests.checker.attempts import OPERATIONS, Attempts, by_key, in_order, refusals
+from loadtests.checker.effects import Recorded, acknowledged, prefix
+from loadtests.checker.history import Call, Down, Loss, Outcome, Skew
+from loadtests.checker.orders_told import messages, parts, payments_used
+from loadtests.checker.standing import Standing, standings
+from loadtests.checker.stock_told import false_limits, false_refusals, free, returns
+from loadtests.checker.windows import Windows
 
 DECIDED = ("refund_required", "already_committed")
 """What a payment is refused with for good."""

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from engine.invariants import Invariant, Violation
-from engine.invariants.attempts import Basket, basket
-from engine.invariants.history import Call, Loss, Outcome
-from engine.invariants.windows import Windows
 from engine.values import Event
+from loadtests.checker.attempts import Basket, basket
+from loadtests.checker.history import Call, Loss, Outcome
+from loadtests.checker.windows import Windows
 
 NOTED = {
     "noted": ("note",),

@@ -16,9 +16,9 @@ from itertools import accumulate
 
 from engine.fold import LIMITS, MOVES
 from engine.invariants import Invariant, Violation
-from engine.invariants.attempts import Refusal
-from engine.invariants.windows import Windows
 from engine.values import Event, Line
+from loadtests.checker.attempts import Refusal
+from loadtests.checker.windows import Windows
 
 OF_STOCK = ("insufficient", "all_held", "sold_out")
 """Verdicts that say that there are too few units."""

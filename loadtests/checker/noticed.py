@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from engine.invariants import Invariant, Violation
-from engine.invariants.history import Hurt
+from loadtests.checker.history import Hurt
 
 
 def unnoticed(hurts: Iterable[Hurt], within_ms: float) -> Iterator[Violation]:

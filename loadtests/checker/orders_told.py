@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from engine.invariants import Invariant, Violation
-from engine.invariants.attempts import Attempts, basket
-from engine.invariants.effects import Recorded
-from engine.invariants.history import Loss
 from engine.values import Event
+from loadtests.checker.attempts import Attempts, basket
+from loadtests.checker.effects import Recorded
+from loadtests.checker.history import Loss
 
 Lines = tuple[tuple[str, int], ...]
 
