@@ -18,7 +18,7 @@ from engine.errors import ConfigurationError
 
 CUSTOMER, STOREFRONT, PAYMENTS, OPS = "customer", "storefront", "payments", "ops"
 
-MOST_REMEMBERED = 10_000
+MAX_REMEMBERED = 10_000
 """Tokens whose verification is remembered by one process. A full memory is emptied."""
 
 REQUIRED_CLAIMS = ["exp", "sub"]
@@ -72,7 +72,7 @@ class Authenticator:
         claims = self._known.get(token)
         if claims is None or claims.expires_s <= time.time():
             claims = self._verified(token.strip())
-            if len(self._known) >= MOST_REMEMBERED:
+            if len(self._known) >= MAX_REMEMBERED:
                 self._known.clear()
             self._known[token] = claims
         identity = claims.identity

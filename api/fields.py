@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from marshmallow import ValidationError, fields
 from msgspec import Meta
 
-from engine.limits import MOST_QUANTITY
+from engine.limits import MAX_QUANTITY
 from engine.sku_names import MAX_SKU_LENGTH, RULE, sku_of
 from engine.values import Line
 
@@ -74,7 +74,7 @@ class PlainLine(Line, frozen=True, forbid_unknown_fields=True):
     """A line that needs no second look."""
 
     sku: PLAIN_SKU
-    quantity: Annotated[int, Meta(ge=1, le=MOST_QUANTITY)]
+    quantity: Annotated[int, Meta(ge=1, le=MAX_QUANTITY)]
 
 
 class Lines(fields.List[Any]):

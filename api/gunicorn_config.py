@@ -36,12 +36,12 @@ workers = _settings.workers
 
 # So many that a full worker has something to refuse: 1,300 requests a second x STOCKADE_MOST_WAIT_MS, and idle ones.
 # What is beyond waits in the backlog, where nobody sees it; that is the most Linux allows as it comes.
-MOST_CONNECTIONS = 12_000
+MAX_CONNECTIONS = 12_000
 OTHER_FILES = 200
 _, _most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
 if _most_files == resource.RLIM_INFINITY:
-    _most_files = MOST_CONNECTIONS + OTHER_FILES
-worker_connections = min(MOST_CONNECTIONS, _most_files - OTHER_FILES)
+    _most_files = MAX_CONNECTIONS + OTHER_FILES
+worker_connections = min(MAX_CONNECTIONS, _most_files - OTHER_FILES)
 resource.setrlimit(resource.RLIMIT_NOFILE, (worker_connections + OTHER_FILES, _most_files))
 backlog = 4_096
 

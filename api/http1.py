@@ -25,19 +25,19 @@ REQUEST_SECONDS = 20.0
 KEEP_ALIVE_SECONDS = 75.0
 """Storefront back ends keep connections open; longer than their usual idle time, shorter than a load balancer's."""
 
-MOST_HEAD_BYTES = 128 * 1024
-MOST_CHUNK_BYTES = 8
+MAX_HEAD_BYTES = 128 * 1024
+MAX_CHUNK_BYTES = 8
 """Of what a body in chunks may have around each of its bytes, where every byte is a chunk."""
 
-MOST_FIELDS = 100
+MAX_FIELDS = 100
 
-MOST_FIELD_BYTES = 8_190
+MAX_FIELD_BYTES = 8_190
 """Of a header. A request line may be longer: 500 SKUs in one query are."""
 
-MOST_BODY_BYTES = 2 * 1024 * 1024
+MAX_BODY_BYTES = 2 * 1024 * 1024
 """Of a body that is kept. Of a longer one the beginning is: it is refused by its length."""
 
-MOST_DISCARDED_BYTES = 8 * 1024 * 1024
+MAX_DISCARDED_BYTES = 8 * 1024 * 1024
 """Of a body that is read and thrown away so that the client gets the answer; beyond, the connection ends."""
 
 ONLY_ONCE = frozenset(
@@ -45,7 +45,7 @@ ONLY_ONCE = frozenset(
 )
 """Headers that say who asks and what for. A proxy may have looked at the other of two."""
 
-MOST_COPIED_BYTES = 65_536
+MAX_COPIED_BYTES = 65_536
 """Of a body that is written in one piece with its head. A larger one waits as it is, however many clients are slow to take it."""
 
 NO_TRAILERS = frozenset(
@@ -202,10 +202,10 @@ class Connection(asyncio.Protocol):
         if self._request is not None:
             if self._request is request:
                 request.overhead += size - (request.length - length)
-                if request.overhead > MOST_HEAD_BYTES + MOST_CHUNK_BYTES * request.length:
+                if request.overhead > MAX_HEAD_BYTES + MAX_CHUNK_BYTES * request.length:
                     request.flaw = "The head is too large."
             request = self._request
-            if request.flaw or request.head_bytes > MOST_HEAD_BYTES:
+            if request.flaw or request.head_bytes > MAX_HEAD_BYTES:
                 self._refuse(request.flaw or "The head is too large.")
                 return
             if self._began_s == 0.0:
@@ -240,7 +240,7 @@ class Connection(asyncio.Protocol):
         size = len(name) + len(value)
         request.head_bytes += size + 4
         request.fields += 1
-        if request.fields > MOST_FIELDS or size > MOST_FIELD_BYTES:
+        if request.fields > MAX_FIELDS or size > MAX_FIELD_BYTES:
             request.flaw = "The head is too large."
         key = KEYS.get(name)
         if key is None:
@@ -259,7 +259,7 @@ class Connection(asyncio.Protocol):
         assert request is not None
         self._in_body = True
         request.fields = 0
-        if request.head_bytes > MOST_HEAD_BYTES:
+        if request.head_bytes > MAX_HEAD_BYTES:
             request.flaw = "The head is too large."
         if self._parser.get_http_version() not in VERSIONS:
             request.flaw = "The request is not valid HTTP."
@@ -276,9 +276,9 @@ class Connection(asyncio.Protocol):
         request = self._request
         assert request is not None
         request.length += len(body)
-        if request.length - len(body) <= MOST_BODY_BYTES:
+        if request.length - len(body) <= MAX_BODY_BYTES:
             request.body.append(body)
-        elif request.length > MOST_DISCARDED_BYTES:
+        elif request.length > MAX_DISCARDED_BYTES:
             request.flaw = "The body is too large."
 
     def on_message_complete(self) -> None:
@@ -288,7 +288,7 @@ class Connection(asyncio.Protocol):
             # Ends the parser's work: nothing that follows may be taken for the next request.
             self._request = request
             raise ValueError(request.flaw)
-        if request.broken or request.fields > MOST_FIELDS:
+        if request.broken or request.fields > MAX_FIELDS:
             self._broken(request)
             return
         request.closes = not self._parser.should_keep_alive()
@@ -353,7 +353,7 @@ class Connection(asyncio.Protocol):
         head = "".join(lines).encode("latin-1")
         if request.environ["REQUEST_METHOD"] == "HEAD":
             self._transport.write(head)
-        elif len(body) > MOST_COPIED_BYTES:
+        elif len(body) > MAX_COPIED_BYTES:
             self._transport.writelines([head, body])
         else:
             self._transport.write(head + body)
@@ -430,7 +430,7 @@ ASCII = bytes(range(128))
 KEYS: dict[bytes, str] = {}
 """Names of headers as WSGI has them, by how they were sent. '' for those that nobody gets."""
 
-MOST_KEYS = 1_000
+MAX_KEYS = 1_000
 
 
 def _key(name: bytes) -> str:
@@ -439,7 +439,7 @@ def _key(name: bytes) -> str:
     key = "" if "_" in text else text.replace("-", "_")
     if key and key not in ("CONTENT_TYPE", "CONTENT_LENGTH"):
         key = f"HTTP_{key}"
-    if len(KEYS) < MOST_KEYS:
+    if len(KEYS) < MAX_KEYS:
         KEYS[name] = key
     return key
 

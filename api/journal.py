@@ -19,11 +19,11 @@ import orjson
 from prometheus_client import Counter, Histogram
 
 from engine.ids import known_as
-from engine.meter import BUCKETS, MOST_NOTES, REGISTRY, observe_all, taken
+from engine.meter import BUCKETS, MAX_NOTES, REGISTRY, observe_all, taken
 
 STDERR = 2
 
-MOST_WRITTEN_BYTES = 4_096
+MAX_WRITTEN_BYTES = 4_096
 """At a time: so much a pipe takes in one piece, so that the lines of several processes don't mix."""
 
 REQUESTS = Counter(
@@ -46,7 +46,7 @@ LINES_LOST = Counter(
     registry=REGISTRY,
 )
 
-MOST_PARCELS = 1_000
+MAX_PARCELS = 1_000
 """Parcels of lines that wait to be written, one a beat of the meter. What comes then is lost, rather than a buyer kept waiting."""
 
 LAST_WORDS_SECONDS = 1.0
@@ -72,8 +72,8 @@ class Journal:
     """`secret` makes the users in the log unrecognisable to those who don't have it. `logs`: whether lines are written."""
 
     def __init__(self, secret: bytes, logs: bool) -> None:
-        self._finished: deque[Finished] = deque(maxlen=MOST_NOTES)
-        self._parcels: Queue[list[Finished]] = Queue(MOST_PARCELS)
+        self._finished: deque[Finished] = deque(maxlen=MAX_NOTES)
+        self._parcels: Queue[list[Finished]] = Queue(MAX_PARCELS)
         self._logs = logs
         self._known_as = lru_cache(10_000)(lambda user: known_as(secret, user))
 
@@ -152,10 +152,10 @@ def write(lines: Iterable[bytes]) -> None:
 
 
 def pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines put together as long as they fit into `MOST_WRITTEN_BYTES`."""
+    """Lines put together as long as they fit into `MAX_WRITTEN_BYTES`."""
     piece = b""
     for line in lines:
-        if len(piece) + len(line) > MOST_WRITTEN_BYTES and piece:
+        if len(piece) + len(line) > MAX_WRITTEN_BYTES and piece:
             yield piece
             piece = b""
         piece += line

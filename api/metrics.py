@@ -21,7 +21,7 @@ from engine.disk import Disk
 from engine.engine import Engine
 from engine.meter import REGISTRY
 from engine.overview import Now
-from engine.totals import MOST_RESERVED
+from engine.totals import MAX_RESERVED
 from engine.unfailing import log_state
 
 log = structlog.get_logger()
@@ -68,7 +68,7 @@ class State(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        seen = self._overview.look(ANSWER_SECONDS, most_skus=MOST_RESERVED)
+        seen = self._overview.look(ANSWER_SECONDS, most_skus=MAX_RESERVED)
         yield _gauge("stockade_redis_up", "Whether Redis answers.", int(seen.now is not None))
         yield _gauge(
             "stockade_postgres_up",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 from array import array
 
-MOST_PLACES = 1024
+MAX_PLACES = 1024
 """Four times the most workers there can be: a reload has two generations at once."""
 
 ABSENT = 2**31 - 1
@@ -19,8 +19,8 @@ class Places:
     """
 
     def __init__(self) -> None:
-        self._connections = memoryview(mmap.mmap(-1, MOST_PLACES * array("i").itemsize)).cast("i")
-        self._free = list(range(MOST_PLACES))
+        self._connections = memoryview(mmap.mmap(-1, MAX_PLACES * array("i").itemsize)).cast("i")
+        self._free = list(range(MAX_PLACES))
         for place in self._free:
             self._connections[place] = ABSENT
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-MOST_REMEMBERED = 10_000
+MAX_REMEMBERED = 10_000
 """Users whose requests are remembered. A full memory forgets who is idle; if nobody is, everybody."""
 
 
@@ -31,12 +31,12 @@ class Rate:
             next_s = max(self._next_s.get(user, 0.0), now_s) + self._interval_s
             if next_s - now_s > 1 + self._interval_s / 2:
                 return next_s - now_s - 1
-            if len(self._next_s) >= MOST_REMEMBERED and user not in self._next_s:
+            if len(self._next_s) >= MAX_REMEMBERED and user not in self._next_s:
                 self._forget(now_s)
             self._next_s[user] = next_s
         return 0.0
 
     def _forget(self, now_s: float) -> None:
         self._next_s = {user: next_s for user, next_s in self._next_s.items() if next_s > now_s}
-        if len(self._next_s) >= MOST_REMEMBERED:
+        if len(self._next_s) >= MAX_REMEMBERED:
             self._next_s.clear()

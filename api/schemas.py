@@ -8,14 +8,14 @@ from marshmallow import RAISE, Schema, fields, validate
 
 from api.answered import Answered
 from api.fields import Bounded, Digits, Flag, Lines, MaybeSku, Sku, Timestamp, Whole
-from engine.limits import MAX_HOLD_SECONDS, MOST_IN_BATCH, MOST_LINES, MOST_ON_HAND, MOST_QUANTITY
+from engine.limits import MAX_HOLD_SECONDS, MAX_IN_BATCH, MAX_LINES, MAX_ON_HAND, MAX_QUANTITY
 from engine.payments import Outcome, PaymentEvent
 from engine.sku_names import MAX_NAME_LENGTH, name_problem
 from engine.states import ORDER_STATE, Availability, Op, State, Verdict
 from engine.values import Line
 
-MOST_AVAILABILITIES = 500
-MOST_ON_PAGE = 1_000
+MAX_AVAILABILITIES = 500
+MAX_ON_PAGE = 1_000
 
 Text = fields.String
 
@@ -100,11 +100,11 @@ class ProblemSchema(Answered):
 
 class LineRequest(Strict):
     sku = Sku(required=True)
-    quantity = _whole(1, MOST_QUANTITY, required=True)
+    quantity = _whole(1, MAX_QUANTITY, required=True)
 
 
 class LinesMixin(Strict):
-    lines = Lines(fields.Nested(LineRequest), required=True, validate=_many(1, MOST_LINES))
+    lines = Lines(fields.Nested(LineRequest), required=True, validate=_many(1, MAX_LINES))
 
 
 class ReservationRequest(LinesMixin):
@@ -133,7 +133,7 @@ class BatchRequest(Strict):
     reservations = fields.List(
         fields.Raw(allow_none=True, metadata={"allOf": [{"$ref": "#/components/schemas/BatchItem"}]}),
         required=True,
-        validate=_many(1, MOST_IN_BATCH),
+        validate=_many(1, MAX_IN_BATCH),
     )
 
 
@@ -141,19 +141,19 @@ class LineSchema(Answered):
     of = Line
 
     sku = Sku(required=True)
-    quantity = _whole(1, MOST_QUANTITY, required=True)
+    quantity = _whole(1, MAX_QUANTITY, required=True)
 
 
 class CartRequest(Strict):
-    lines = Lines(fields.Nested(LineRequest), validate=_many(1, MOST_LINES))
+    lines = Lines(fields.Nested(LineRequest), validate=_many(1, MAX_LINES))
 
 
 class CartLinesRequest(Strict):
-    lines = Lines(fields.Nested(LineRequest), required=True, validate=_many(0, MOST_LINES))
+    lines = Lines(fields.Nested(LineRequest), required=True, validate=_many(0, MAX_LINES))
 
 
 class CartLineRequest(Strict):
-    quantity = _whole(1, MOST_QUANTITY, required=True)
+    quantity = _whole(1, MAX_QUANTITY, required=True)
 
 
 class CartLineSchema(Answered):
@@ -209,9 +209,9 @@ class LineVerdictSchema(Answered):
 
 
 class SkuRequest(Strict):
-    on_hand = _whole(0, MOST_ON_HAND)
+    on_hand = _whole(0, MAX_ON_HAND)
     name = _prose(allow_none=True)
-    limit_per_customer = _whole(1, MOST_ON_HAND, allow_none=True)
+    limit_per_customer = _whole(1, MAX_ON_HAND, allow_none=True)
     sale_starts_at = Timestamp(data_key="sale_starts_at", attribute="sale_starts_ms", allow_none=True)
     sale_ends_at = Timestamp(data_key="sale_ends_at", attribute="sale_ends_ms", allow_none=True)
     paused = Flag(allow_none=True)
@@ -220,7 +220,7 @@ class SkuRequest(Strict):
 class AdjustmentRequest(Strict):
     delta = Whole(
         required=True,
-        validate=[_within(-MOST_ON_HAND, MOST_ON_HAND), validate.NoneOf([0], error="Must not be 0.")],
+        validate=[_within(-MAX_ON_HAND, MAX_ON_HAND), validate.NoneOf([0], error="Must not be 0.")],
         metadata={"not": {"const": 0}},
     )
     reason = _prose(required=True)
@@ -246,11 +246,11 @@ class SkuPageSchema(Answered):
 
 class SkuQuery(Strict):
     cursor = Sku()
-    limit = Digits(load_default=100, validate=_within(1, MOST_ON_PAGE))
+    limit = Digits(load_default=100, validate=_within(1, MAX_ON_PAGE))
 
 
 class AvailabilityQuery(Strict):
-    sku = fields.List(MaybeSku(), required=True, validate=_many(1, MOST_AVAILABILITIES))
+    sku = fields.List(MaybeSku(), required=True, validate=_many(1, MAX_AVAILABILITIES))
 
 
 class AvailabilitySchema(Answered):
@@ -287,12 +287,12 @@ class CommitSchema(Answered):
 
 
 class FulfilRequest(Strict):
-    lines = Lines(fields.Nested(LineRequest), validate=_many(1, MOST_LINES))
+    lines = Lines(fields.Nested(LineRequest), validate=_many(1, MAX_LINES))
 
 
 class CancelRequest(Strict):
     reason = _prose(required=True)
-    lines = Lines(fields.Nested(LineRequest), validate=_many(1, MOST_LINES))
+    lines = Lines(fields.Nested(LineRequest), validate=_many(1, MAX_LINES))
 
 
 class SellingRequest(Strict):
@@ -311,7 +311,7 @@ class AuditQuery(Strict):
     user = _words()
     op = Text(validate=validate.OneOf(list(Op), error=f"Must be one of {', '.join(Op)}."))
     after = Text(validate=validate.Regexp(r"^[0-9]{1,18}-[0-9]{1,18}\Z", error="Must be the next of an earlier page."))
-    limit = Digits(load_default=100, validate=_within(1, MOST_ON_PAGE))
+    limit = Digits(load_default=100, validate=_within(1, MAX_ON_PAGE))
 
 
 class ChangeSchema(Answered):

@@ -20,7 +20,7 @@ import uvloop
 from gunicorn.workers.base import Worker as GunicornWorker
 
 from api import problems
-from api.http1 import MOST_COPIED_BYTES, Connection, Environ, Request
+from api.http1 import MAX_COPIED_BYTES, Connection, Environ, Request
 from api.incoming import REQUEST_ID, is_spoiled
 from api.places import ABSENT, Places
 from engine.config import from_environment
@@ -37,13 +37,13 @@ STAND_BACK_SECONDS = 0.001
 SLICE_SECONDS = 0.01
 """How long requests are begun in one turn of the loop, before it looks at sockets again."""
 
-MOST_ACCEPTED = 16
+MAX_ACCEPTED = 16
 """Connections taken in one turn, so that others get their share of a burst."""
 
-MOST_NEW_OBJECTS = 10_000
+MAX_NEW_OBJECTS = 10_000
 """Made before garbage is looked for. A large batch makes thousands that live as long as itself; looked through every 700 it costs a quarter more."""
 
-MOST_LARGE = 64
+MAX_LARGE = 64
 """Large answers that are kept."""
 
 BEAT_SECONDS = 1.0
@@ -109,7 +109,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         # What is loaded now stays.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(MOST_NEW_OBJECTS)
+        gc.set_threshold(MAX_NEW_OBJECTS)
         try:
             loop.run_forever()
         finally:
@@ -180,7 +180,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
 
         Whichever worker the kernel runs first would take a whole burst, and keep it for as long as connections live.
         """
-        for _ in range(MOST_ACCEPTED):
+        for _ in range(MAX_ACCEPTED):
             if self._others_come_first():
                 return
             try:
@@ -276,7 +276,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
                 parts.close()
             request.closes = request.closes or is_spoiled(request.environ["wsgi.input"])
             status, headers = begun
-            if len(body) > MOST_COPIED_BYTES:
+            if len(body) > MAX_COPIED_BYTES:
                 body = self._same(request.environ["PATH_INFO"], body)
             connection.answer(request, status, headers, body)
         except Exception as error:
@@ -290,7 +290,7 @@ class Worker(GunicornWorker):  # type: ignore[misc]
         kept = self._large.get(path)
         if kept == body:
             return kept
-        if len(self._large) < MOST_LARGE:
+        if len(self._large) < MAX_LARGE:
             self._large[path] = body
         return body
 

@@ -24,8 +24,8 @@ from engine.scripts import Scripts
 from engine.snapshots import from_ledger
 from engine.store import Store
 
-MOST_ROUNDS = 10
-MOST_USERS = 1_000
+MAX_ROUNDS = 10
+MAX_USERS = 1_000
 """Customers' counts in one event."""
 
 NUMBER = re.compile(r"-?[0-9]{1,18}")
@@ -86,7 +86,7 @@ class Adoption:
             from_ms, to_ms = self._meanwhile(connection, accepted)
             fold = Fold(lookup=lambda name: ledger.record(connection, self._partition, name), gaps=accepted)
             reached = Position()
-            for _ in range(MOST_ROUNDS):
+            for _ in range(MAX_ROUNDS):
                 seen = picture.take(self._store, from_ledger(connection, self._partition, behind.ledger))
                 picture.refuse_half(seen)
                 if torn := [*seen.torn, *_unreadable(seen.fold)]:
@@ -182,8 +182,8 @@ class Adoption:
             for name in sorted(names):
                 self._scripts.adopt(kind, name, (), by.actor, by.reason)
         for sku, users in _by_sku(found.buyers):
-            for at in range(0, len(users), MOST_USERS):
-                self._scripts.adopt("buyers", sku, users[at : at + MOST_USERS], by.actor, by.reason)
+            for at in range(0, len(users), MAX_USERS):
+                self._scripts.adopt("buyers", sku, users[at : at + MAX_USERS], by.actor, by.reason)
         if found.levers:
             self._scripts.adopt("levers", "", LEVERS, by.actor, by.reason)
 

@@ -12,7 +12,7 @@ from engine.ledger import Filter, Ledger
 from engine.lenience import adopted
 from engine.values import Event, Line, listed
 
-MOST_TOLD = 1_000
+MAX_TOLD = 1_000
 
 SAYS = {
     "reserve": "reserved {lines} for {user} until {deadline}",
@@ -64,10 +64,10 @@ class Audit:
     def story(self, name: str) -> Iterator[Event]:
         """Every event of the reservation or SKU of that name, as far as Postgres has them."""
         for wanted in (Filter(reservation_id=name), Filter(sku=name)):
-            found, after = self._ledger.page(wanted, "", MOST_TOLD)
+            found, after = self._ledger.page(wanted, "", MAX_TOLD)
             yield from found
             while after:
-                page, after = self._ledger.page(wanted, after, MOST_TOLD)
+                page, after = self._ledger.page(wanted, after, MAX_TOLD)
                 yield from page
             if found:
                 return

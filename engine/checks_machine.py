@@ -32,7 +32,7 @@ LONGEST_ANSWER_MS = 30_000
 """After that gunicorn takes a worker for dead: see `timeout` in api/gunicorn_config.py."""
 
 TRIES = 3
-LEAST_FREE = 1024**3
+MIN_FREE = 1024**3
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _timeouts(settings: Settings) -> Check:
 
 
 def _disk(data_dir: Path, free: int) -> Check:
-    if free < LEAST_FREE:
+    if free < MIN_FREE:
         return to_do(
             "disk", f"{size(free)} free under {data_dir}: make room, both servers stop writing when it is full"
         )

@@ -12,7 +12,7 @@ from engine.checks import Check, fine, not_asked, to_do
 from engine.config import Settings
 from engine.database import READERS, SCHEMA, Connection, answering, missing, schema
 
-LEAST_VERSION = 14
+MIN_VERSION = 14
 SLOW_ROUND_TRIP_MS = 20.0
 ROUND_TRIPS = 5
 WRITERS = 1
@@ -95,8 +95,8 @@ def _round_trip(seen: PostgresSeen) -> Check:
 
 def _version(seen: PostgresSeen) -> Check:
     major, minor = divmod(int(seen.settings["server_version_num"]), 10_000)
-    if major < LEAST_VERSION:
-        return to_do("postgres version", f"{major}.{minor} is too old: install {LEAST_VERSION} or newer")
+    if major < MIN_VERSION:
+        return to_do("postgres version", f"{major}.{minor} is too old: install {MIN_VERSION} or newer")
     return fine("postgres version", f"{major}.{minor}")
 
 

@@ -12,7 +12,7 @@ from engine.engine import Engine
 from engine.overview import gate
 from engine.readiness import record
 
-MOST_LAG_S = 5.0
+MAX_LAG_S = 5.0
 PAGE = 10_000
 
 
@@ -90,7 +90,7 @@ def checks(seen: ServiceSeen) -> Iterator[Check]:
 
 def checks_of_record(seen: RecordSeen) -> Iterator[Check]:
     many = f"{seen.waiting}{'+' if seen.waiting == PAGE else ''} events wait"
-    if seen.waited_s > MOST_LAG_S:
+    if seen.waited_s > MAX_LAG_S:
         yield to_do("ledger", f"{many} for Postgres, the oldest for {seen.waited_s:.0f} s: see the log of the keeper")
     else:
         yield fine("ledger", f"{many} for Postgres")

@@ -17,7 +17,7 @@ from engine.redis_cli.address import Address
 from engine.replay import MayNotAsk, forgets, left_out
 from engine.store import Store, answering
 
-LEAST_REDIS, LEAST_VALKEY = 7, 8
+MIN_REDIS, MIN_VALKEY = 7, 8
 FULL = 0.8
 SLOW_ROUND_TRIP_MS = 5.0
 ROUND_TRIPS = 10
@@ -113,7 +113,7 @@ def _version(seen: RedisSeen) -> Check:
     # Valkey says 7.2.4 as its redis_version, for the sake of old clients.
     valkey = seen.info.get("valkey_version")
     name, version = ("Valkey", valkey) if valkey else ("Redis", seen.info.get("redis_version", "?"))
-    least = LEAST_VALKEY if valkey else LEAST_REDIS
+    least = MIN_VALKEY if valkey else MIN_REDIS
     major = str(version).partition(".")[0]
     if not major.isdigit() or int(major) < least:
         return to_do("redis version", f"{name} {version} is too old: install {name} {least} or newer")

@@ -19,10 +19,10 @@ from engine.engine import Engine
 from engine.errors import Closed, ConfigurationError
 from engine.ids import random_word
 from engine.levers import Freed, Outcome, Pull
-from engine.limits import MOST_ON_HAND
+from engine.limits import MAX_ON_HAND
 from engine.values import Line, Sku, listed
 
-MOST_WORDS = 255
+MAX_WORDS = 255
 
 BECAME = {
     Outcome.RELEASED: ("released", "would release"),
@@ -40,8 +40,8 @@ def reason(context: click.Context, parameter: click.Parameter, text: str | None)
     """Why somebody does something: a line that is kept."""
     if text is None:
         return None
-    if not 1 <= len(text.strip()) <= MOST_WORDS or not text.isprintable():
-        raise click.BadParameter(f"must be 1 to {MOST_WORDS} characters in one line.")
+    if not 1 <= len(text.strip()) <= MAX_WORDS or not text.isprintable():
+        raise click.BadParameter(f"must be 1 to {MAX_WORDS} characters in one line.")
     return text.strip()
 
 
@@ -174,7 +174,7 @@ def _freed(freed: Freed, dry_run: bool) -> str:
 
 @click.command("recount", cls=SkuCommand)
 @click.argument("sku", type=SKU)
-@click.argument("on_hand", type=click.IntRange(0, MOST_ON_HAND))
+@click.argument("on_hand", type=click.IntRange(0, MAX_ON_HAND))
 @lever_options
 def recount_command(sku: str, on_hand: int, reason: str, dry_run: bool, as_json: bool, data_dir: Path) -> None:
     """Say how many units of a SKU were counted; what isn't claimed of them becomes available."""

@@ -15,7 +15,7 @@ from engine.errors import ConfigurationError
 from engine.recovery import Recovery
 from engine.repair import Loss, Repair, unsettled
 
-MOST_NAMED = 100
+MAX_NAMED = 100
 NOTHING = "nothing of the ledger is damaged or lost; what Redis holds otherwise is named by stockade restore --dry-run"
 
 
@@ -91,8 +91,8 @@ def _names(adopted: Adopted) -> list[str]:
     """What was put on record, by name: whoever it concerns may have to be told."""
     named = [f"SKU {sku}" for sku in sorted(adopted.skus)]
     named += [f"reservation {name}" for name in sorted(adopted.reservations)]
-    more = len(named) - MOST_NAMED
-    return named[:MOST_NAMED] + ([f"and {more} more: see --json, or stockade explain"] if more > 0 else [])
+    more = len(named) - MAX_NAMED
+    return named[:MAX_NAMED] + ([f"and {more} more: see --json, or stockade explain"] if more > 0 else [])
 
 
 def _outcome(found: int, left: int, lost: bool, adopted: Adopted | None, dry_run: bool) -> str:

@@ -26,7 +26,7 @@ BUYERS_PAGE = 20
 
 OVERLAP = 1_000
 """Latest events of the stream that are compared with Postgres, at most; the writer keeps at least as many."""
-MOST_SHOWN = 3
+MAX_SHOWN = 3
 
 
 def differences(store: Store, connection: Connection, still_here: Callable[[], object]) -> list[str]:
@@ -38,7 +38,7 @@ def differences(store: Store, connection: Connection, still_here: Callable[[], o
         StoreUnavailable: Redis can't be reached.
     """
     try:
-        return list(islice(_differences(store, connection, still_here), MOST_SHOWN))
+        return list(islice(_differences(store, connection, still_here), MAX_SHOWN))
     except LedgerBroken as broken:
         return [str(broken)]
     except (ResponseError, ValueError, KeyError) as error:

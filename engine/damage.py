@@ -29,7 +29,7 @@ NEWEST = f"""
 
 REMOVE = "DELETE FROM ledger WHERE (partition, epoch, seq) = (%s, %s, %s)"
 
-MOST_PUT_BACK = 50_000
+MAX_PUT_BACK = 50_000
 """Events in one transaction."""
 
 Row = Sequence[Any]
@@ -202,7 +202,7 @@ def mend(connection: Connection, store: Store, damage: Damage, *, replacing: boo
             return _position_set(connection, store, damage.after, end, replacing=replacing)
         if damage.kind is Kind.BEYOND:
             return replacing and _removed(connection, store, end)
-        if damage.upto.seq - damage.after.seq > MOST_PUT_BACK:
+        if damage.upto.seq - damage.after.seq > MAX_PUT_BACK:
             return False
         entries = store.entries(first, damage.upto.seq - damage.after.seq)
         before, position = dict[tuple[int, int], Position](), damage.after
@@ -215,7 +215,7 @@ def mend(connection: Connection, store: Store, damage: Damage, *, replacing: boo
         if not _proves(position, damage.upto):
             return False
         sound, wrong = set[tuple[int, int]](), list[tuple[int, int]]()
-        for row in rows_of(connection, partition, damage, MOST_PUT_BACK + 1):
+        for row in rows_of(connection, partition, damage, MAX_PUT_BACK + 1):
             name = (row[0], row[1])
             (sound.add if name in before and _follows(before[name], row) else wrong.append)(name)
         if wrong and not replacing:

@@ -17,7 +17,7 @@ from engine.recovery import NOTHING_IN_LEDGER, Finding, Need, Recovery
 from engine.store import Store
 from engine.values import Event
 
-MOST_SHOWN = 1_000
+MAX_SHOWN = 1_000
 CARRIED_OVER = (Need.CERTIFY, Need.UPGRADE)
 """Here Redis continues the ledger: what only Redis has is written before anything else is done."""
 
@@ -85,8 +85,8 @@ def outcome(engine: Engine, finding: Finding, changes: list[str], *, force: bool
 
 def shown(changes: list[str]) -> list[str]:
     """The first of them, and how many more there are."""
-    more = len(changes) - MOST_SHOWN
-    return [*changes[:MOST_SHOWN], *([f"and {more} more"] if more > 0 else [])]
+    more = len(changes) - MAX_SHOWN
+    return [*changes[:MAX_SHOWN], *([f"and {more} more"] if more > 0 else [])]
 
 
 def summed_up(changes: list[str]) -> str:

@@ -24,7 +24,7 @@ SEARCH = (8, 64, 500)
 NEXT_RELEASE_SECONDS = 0.25
 """How long a search for a buyer's `next_release_at` holds good. Most of a sale's requests come when all is held."""
 
-MOST_KNOWN = 10_000
+MAX_KNOWN = 10_000
 """SKUs whose next release is remembered. A full memory is emptied."""
 
 NOTHING: Mapping[str, int] = {}
@@ -116,7 +116,7 @@ class Expiry:
         return found | self._searched(missing) if missing else found
 
     def _searched(self, bounds: Mapping[str, int]) -> dict[str, int]:
-        if len(self._known) > MOST_KNOWN:
+        if len(self._known) > MAX_KNOWN:
             self._known.clear()
         found: dict[str, int] = {}
         hold_id = ""

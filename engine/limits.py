@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-MOST_ON_HAND = 1_000_000_000
-MOST_LINES = 200
-MOST_QUANTITY = 1_000_000
-MOST_IN_BATCH = 500
+MAX_ON_HAND = 1_000_000_000
+MAX_LINES = 200
+MAX_QUANTITY = 1_000_000
+MAX_IN_BATCH = 500
 MAX_HOLD_SECONDS = 900
 """No reservation lives longer after its checkout began; the scripts enforce it as well."""

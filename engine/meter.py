@@ -22,10 +22,10 @@ from engine.errors import ConfigurationError, EngineError
 
 BEAT_SECONDS = 0.05
 
-MOST_NOTES = 100_000
+MAX_NOTES = 100_000
 """Notes that wait, of each kind. Were the meter ever so far behind, the oldest would be lost."""
 
-LEAST_WAIT_SECONDS = 0.001
+MIN_WAIT_SECONDS = 0.001
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -85,9 +85,9 @@ class Meter:
 
     def __init__(self, publish: Callable[[Mapping[str, int]], None]) -> None:
         self._publish = publish
-        self._ran: deque[tuple[str, float, Sequence[str]]] = deque(maxlen=MOST_NOTES)
-        self._waited: deque[tuple[str, float]] = deque(maxlen=MOST_NOTES)
-        self._refused: deque[int] = deque(maxlen=MOST_NOTES)
+        self._ran: deque[tuple[str, float, Sequence[str]]] = deque(maxlen=MAX_NOTES)
+        self._waited: deque[tuple[str, float]] = deque(maxlen=MAX_NOTES)
+        self._refused: deque[int] = deque(maxlen=MAX_NOTES)
         self._rates: Tally[str] = Tally()
         self._second = 0
         self._started = False
@@ -111,7 +111,7 @@ class Meter:
 
     def waited(self, pool: str, seconds: float) -> None:
         """Note a wait, if it was one."""
-        if self._started and seconds >= LEAST_WAIT_SECONDS:
+        if self._started and seconds >= MIN_WAIT_SECONDS:
             self._waited.append((pool, seconds))
 
     def refused(self) -> None:

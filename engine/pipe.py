@@ -32,10 +32,10 @@ AS_THEY_ARE = ("EVALSHA", "EVAL", "SET")
 
 ONCE = Retry(NoBackoff(), 0)
 
-MOST_BYTES_TOGETHER = 24 * 1024
+MAX_BYTES_TOGETHER = 24 * 1024
 """Of one call that go out at once, less than a millisecond's work for Redis. A longer one goes in parts, so that nobody waits for all of it."""
 
-MOST_BYTES_UNSENT = 8 * 1024
+MAX_BYTES_UNSENT = 8 * 1024
 """Of all calls of a turn. More is sent before its end."""
 
 RECEIVED_BYTES = 262_144
@@ -115,7 +115,7 @@ class Pipe:
         call = _Call(packed)
         self._unsent.append(call)
         self._unsent_bytes += len(call.packed)
-        if self._unsent_bytes > MOST_BYTES_UNSENT and self._is_ready():
+        if self._unsent_bytes > MAX_BYTES_UNSENT and self._is_ready():
             # Redis works while others here prepare what they want of it.
             self._send()
         else:
@@ -338,11 +338,11 @@ class Pipe:
 
 
 def _parts(packed: list[bytes]) -> Iterator[list[bytes]]:
-    """One after another, each of `MOST_BYTES_TOGETHER` or a single command."""
+    """One after another, each of `MAX_BYTES_TOGETHER` or a single command."""
     first = size = 0
     for at, command in enumerate(packed):
         size += len(command)
-        if size > MOST_BYTES_TOGETHER and at > first:
+        if size > MAX_BYTES_TOGETHER and at > first:
             yield packed[first:at]
             first, size = at, len(command)
     yield packed[first:]

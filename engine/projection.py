@@ -51,7 +51,7 @@ PUT_PAYMENTS = """
     ON CONFLICT (partition, payment_id) DO NOTHING
 """
 
-MOST_LINES = 50_000
+MAX_LINES = 50_000
 """Lines of the events in one transaction, some more at most."""
 
 READ_RESERVATIONS = """
@@ -210,7 +210,7 @@ def _bounded(page: list[Event]) -> list[Event]:
     lines = 0
     for number, event in enumerate(page):
         lines += len(event.lines)
-        if lines > MOST_LINES:
+        if lines > MAX_LINES:
             return page[: number + 1]
     return page
 

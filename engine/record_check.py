@@ -28,13 +28,13 @@ LOOK_SECONDS = 1.0
 WALK_SECONDS = 0.1
 """How long older rows of the ledger are judged in a second: some 10,000 rows."""
 
-MOST_BEHIND_SECONDS = 10.0
+MAX_BEHIND_SECONDS = 10.0
 """Postgres may be that far behind Redis, and the projections behind the ledger."""
 
 LONGEST_S = 10.0
 WORDS_AGAIN_SECONDS = 30.0
-MOST_SHOWN = 10
-MOST_NOTED = 1_000
+MAX_SHOWN = 10
+MAX_NOTED = 1_000
 
 TRY_AGAIN_SECONDS = 10.0
 """Pause after damage that could not be mended."""
@@ -103,10 +103,10 @@ class RecordCheck:
                 drift = self._drift.look(connection)
             self._damage = [each for each in self._damage if not self._mended(connection, each)]
         problems = [*(each.why for each in self._damage), *behind, *drift]
-        notes = damage.noted(self._walked, self._damage[:MOST_NOTED])
-        shown, aof = tuple(problems[:MOST_SHOWN]), self._replay.look()
+        notes = damage.noted(self._walked, self._damage[:MAX_NOTED])
+        shown, aof = tuple(problems[:MAX_SHOWN]), self._replay.look()
         self._store.publish_problems(Problems(now_ms, len(problems), shown, notes, aof))
-        self._say("record_damaged", tuple(problems[:MOST_SHOWN]))
+        self._say("record_damaged", tuple(problems[:MAX_SHOWN]))
         return problems
 
     def _damaged(self, connection: Connection) -> list[Damage]:
@@ -137,7 +137,7 @@ class RecordCheck:
         ]
         waiting = self._store.entries(f"({end.entry_id}" if end.seq else "-", 1)
         since = (waiting[0].fields[1] or "") if waiting else ""
-        if since.isascii() and since.isdigit() and self._store.now_ms() - int(since) > MOST_BEHIND_SECONDS * 1000:
+        if since.isascii() and since.isdigit() and self._store.now_ms() - int(since) > MAX_BEHIND_SECONDS * 1000:
             found.append(
                 f"The ledger doesn't follow Redis beyond {end.entry_id}: {self._trouble() or 'the keeper is slow'}"
             )
@@ -145,7 +145,7 @@ class RecordCheck:
         follows = reached == (end.epoch, end.seq) or not end.seq
         if follows or reached != self._moved_to:
             self._moved_s, self._moved_to = time.monotonic(), reached
-        if not follows and time.monotonic() - self._moved_s > MOST_BEHIND_SECONDS:
+        if not follows and time.monotonic() - self._moved_s > MAX_BEHIND_SECONDS:
             epoch, seq = reached
             found.append(f"The projections stand at {epoch}-{seq}, the ledger goes to {end.entry_id}")
         return found
@@ -154,7 +154,7 @@ class RecordCheck:
         if time.monotonic() - self._tried_s.get(each, -TRY_AGAIN_SECONDS) < TRY_AGAIN_SECONDS:
             return False
         if not damage.mend(connection, self._store, each):
-            self._tried_s = {**dict(list(self._tried_s.items())[-MOST_NOTED:]), each: time.monotonic()}
+            self._tried_s = {**dict(list(self._tried_s.items())[-MAX_NOTED:]), each: time.monotonic()}
             return False
         log.warning("record_mended", why=each.why, after=each.after.entry_id, upto=each.upto.entry_id)
         return True

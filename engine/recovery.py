@@ -35,7 +35,7 @@ RECOVERY_LOCK = 0x53746F636B52
 PIPELINED = 500
 GUARD_SECONDS = 15.0
 NOTHING_IN_LEDGER = "The ledger in Postgres is empty; there is nothing to make Redis from"
-MOST_REPLAYED = 500_000
+MAX_REPLAYED = 500_000
 """Events that Redis lacks, up to which only what they touched is put back; beyond, everything is."""
 
 log = structlog.get_logger()
@@ -211,7 +211,7 @@ class Recovery:
         if here.seq == 0:
             return found(Need.REBUILD, f"Redis has no event, the ledger goes to {there.entry_id}")
         missing = there.seq - here.seq
-        need = Need.REPLAY if missing <= MOST_REPLAYED else Need.REBUILD
+        need = Need.REPLAY if missing <= MAX_REPLAYED else Need.REBUILD
         return found(need, f"Redis lacks the last {missing} events of the ledger")
 
     @contextmanager

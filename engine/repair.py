@@ -28,11 +28,11 @@ from engine.writer import COPY, MOVE, values_of
 OPENS_WITHIN_SECONDS = 60.0
 LOOKS_EVERY_SECONDS = 0.1
 
-MOST_FILLED = 1_000_000
+MAX_FILLED = 1_000_000
 """Events of the stream that are looked through for those of one gap."""
 
 
-MOST_GAPS = 100
+MAX_GAPS = 100
 """More than so many places are one gap: every reader asks of every event which gaps it is behind. Rows in it stay all the same."""
 
 
@@ -95,7 +95,7 @@ class Repair:
         for each in left:
             if each.kind is not damage.Kind.ROWS:
                 raise ConfigurationError(f"{each.why}, and Redis has other events there; --force gives those up")
-        if len(left) > MOST_GAPS:
+        if len(left) > MAX_GAPS:
             left = [replace(left[0], upto=left[-1].upto)]
         found = [self._loss(each.after, each.upto, each.why) for each in left]
         if found:
@@ -239,7 +239,7 @@ class Repair:
         sound, wrong = set[tuple[int, int]](), list[damage.Row]()
         position = Position(gap.after_epoch, gap.after_seq)
         bounds = Damage(position, Position(gap.epoch, gap.seq), "")
-        for row in damage.rows_of(connection, self._partition, bounds, MOST_FILLED):
+        for row in damage.rows_of(connection, self._partition, bounds, MAX_FILLED):
             try:
                 position = followed(position, row, [gap])
                 sound.add((row[0], row[1]))
@@ -250,7 +250,7 @@ class Repair:
     def _entries(self, after: Position, upto: Position) -> list[Entry]:
         """What the stream still has of the events after one position, up to another."""
         found, first = list[Entry](), f"({after.entry_id}" if after.seq else "-"
-        while upto.seq > after.seq and len(found) < MOST_FILLED and (page := self._store.entries(first, PAGE)):
+        while upto.seq > after.seq and len(found) < MAX_FILLED and (page := self._store.entries(first, PAGE)):
             found += [entry for entry in page if (entry.epoch, entry.seq) <= (upto.epoch, upto.seq)]
             first = f"({page[-1].epoch}-{page[-1].seq}"
             if (page[-1].epoch, page[-1].seq) >= (upto.epoch, upto.seq):

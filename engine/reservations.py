@@ -28,7 +28,7 @@ from engine.states import State, Verdict
 from engine.store import Record, Store
 from engine.values import Lever, Line, LineVerdict, Operation, Order, Origin, Reservation, summed
 
-MOST_VAIN_ROUNDS = 5
+MAX_ROUNDS_WITHOUT_PROGRESS = 5
 """How often a buyer asks again while holds are due, none of them of what he wants."""
 
 MAY_RETURN = (Verdict.ALL_HELD, Verdict.INSUFFICIENT)
@@ -158,7 +158,7 @@ class Reservations:
         """Ask again as long as a refusal may be due to holds whose time has run out, after ending these.
 
         Where none of these SKUs was due, and nothing at all has fallen due until the next refusal, that one is right. In a storm
-        something always has; there a buyer is refused after `MOST_VAIN_ROUNDS` in which none of these SKUs was due.
+        something always has; there a buyer is refused after `MAX_ROUNDS_WITHOUT_PROGRESS` in which none of these SKUs was due.
 
         Returns: None if another checkout of the cart came first.
 
@@ -167,7 +167,7 @@ class Reservations:
         """
         vain_rounds, nothing_until_ms = 0, 0
         while isinstance(reply, Refused):
-            if not reply.due or reply.now_ms < nothing_until_ms or vain_rounds == MOST_VAIN_ROUNDS:
+            if not reply.due or reply.now_ms < nothing_until_ms or vain_rounds == MAX_ROUNDS_WITHOUT_PROGRESS:
                 verdicts = _with(self._next_releases([reply]), reply)
                 self._meter.refused()
                 raise LinesUnavailable(verdicts, self._standing(claim, reply.now_ms))

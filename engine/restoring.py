@@ -13,7 +13,7 @@ Words = list[str | int]
 Call = tuple[Sequence[str | bytes], Words]
 """KEYS and ARGV of one run of a script."""
 
-MOST_WORDS = 5_000
+MAX_WORDS = 5_000
 """Arguments that one script call may unpack; Lua's stack takes some 8,000."""
 
 
@@ -45,8 +45,8 @@ class Restoring:
     def buyers(self, sku: str, users: Mapping[str, str]) -> None:
         """A hash of any size, in parts that a script can take."""
         words, kind = flat(users), "hash"
-        for at in range(0, max(len(words), 1), MOST_WORDS):
-            self._put([self._keys.buyers(sku)], kind, sku, 0, words[at : at + MOST_WORDS])
+        for at in range(0, max(len(words), 1), MAX_WORDS):
+            self._put([self._keys.buyers(sku)], kind, sku, 0, words[at : at + MAX_WORDS])
             kind = "more"
 
     def checkout(self, cart_id: str, reservation_id: str, until_ms: int) -> None:

@@ -18,7 +18,7 @@ from engine.config import Settings
 from engine.fold import LEVERS
 from engine.keys import LAYOUT
 from engine.ledger import Position
-from engine.limits import MAX_HOLD_SECONDS, MOST_LINES, MOST_ON_HAND
+from engine.limits import MAX_HOLD_SECONDS, MAX_LINES, MAX_ON_HAND
 from engine.meter import Meter, outcome
 from engine.pipe import Command
 from engine.replies import (
@@ -274,7 +274,7 @@ class Scripts:
         """Needs an operation: without one, sending it twice would adjust twice."""
         keys = [self._keys.meta, self._keys.ledger, self._keys.sku(sku), self._keys.operation(operation.id)]
         arguments: Words = [stored(sku), delta, origin.actor, origin.request_id, reason]
-        arguments += [operation.fingerprint, self._settings.retain_ms, MOST_ON_HAND]
+        arguments += [operation.fingerprint, self._settings.retain_ms, MAX_ON_HAND]
         match self._run("adjust", keys, arguments):
             case ["adjusted", *values]:
                 return sku_from(sku, fields_of(values))
@@ -385,7 +385,7 @@ class Scripts:
 
     def _cart_arguments(self, user: str, owner: str, may_make: bool) -> Words:
         given = self._settings
-        return [user, owner, int(may_make), MOST_LINES, given.cart_ttl_ms, given.guest_cart_ttl_ms]
+        return [user, owner, int(may_make), MAX_LINES, given.cart_ttl_ms, given.guest_cart_ttl_ms]
 
     def _change_cart(self, name: str, cart_id: str, arguments: Words, field: str) -> None:
         match self._run(name, [self._keys.cart(cart_id)], arguments):
@@ -394,7 +394,7 @@ class Scripts:
             case ["not_found"]:
                 raise errors.NotFound("No cart has this id, or it is another user's.")
             case ["too_many_lines"]:
-                raise errors.ValidationFailed({field: [f"A cart has at most {MOST_LINES} lines."]})
+                raise errors.ValidationFailed({field: [f"A cart has at most {MAX_LINES} lines."]})
             case reply:
                 refuse(reply)
 

@@ -11,7 +11,7 @@ from redis.exceptions import AuthenticationError, RedisError
 from engine.errors import ConfigurationError
 from engine.pipe import ONCE
 
-MOST_NAMED = 3
+MAX_NAMED = 3
 
 
 def refuse_other_kinds(redis: Redis, variable: str = "STOCKADE_REDIS_URL") -> None:
@@ -62,5 +62,5 @@ def _masters(sentinel: Redis) -> str:
     found = [master for name, master in sorted(info.items()) if isinstance(master, dict) and "address" in master]
     if not found:
         return "it doesn't know"
-    named = ", ".join(f"{master['address']} ({master['name']})" for master in found[:MOST_NAMED])
-    return f"is now {named}" + (", …" if len(found) > MOST_NAMED else "")
+    named = ", ".join(f"{master['address']} ({master['name']})" for master in found[:MAX_NAMED])
+    return f"is now {named}" + (", …" if len(found) > MAX_NAMED else "")

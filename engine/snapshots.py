@@ -26,7 +26,7 @@ KEEP_HOURLY_MS = 48 * 3_600_000
 DAILY_MS = 86_400_000
 KEEP_DAILY_MS = 30 * 86_400_000
 
-MOST_PROBLEMS = 100
+MAX_PROBLEMS = 100
 COPY = "COPY snapshot_entries (partition, epoch, seq, kind, name, record) FROM STDIN"
 
 
@@ -74,7 +74,7 @@ class Snapshots:
                     picture.advance(seen, page)
                 books = projection.live(connection, self._partition, list(seen.fold.records))
                 different = [*seen.misfits, *map(str, picture.differences(seen.fold, books, live_only=True))][
-                    :MOST_PROBLEMS
+                    :MAX_PROBLEMS
                 ]
                 problems = [str(Violation(Invariant.FOLD, each)) for each in different]
                 if seq:

@@ -13,7 +13,7 @@ from engine.store import Stock as StockRead
 from engine.store import Store
 from engine.values import Lever, Operation, Origin, Selling, Sku, SkuAvailability, SkuChange
 
-MOST_VAIN_ROUNDS = 2
+MAX_ROUNDS_WITHOUT_PROGRESS = 2
 """How often stock is read again while holds are due, none of them of these SKUs."""
 
 
@@ -97,7 +97,7 @@ class Stock:
     def availability(self, skus: Sequence[str], origin: Origin) -> list[SkuAvailability]:
         """What can be had now of each SKU. Holds whose time has run out don't count: they are ended first."""
         read, vain_rounds = self._store.stock(skus), 0
-        while (overdue := _overdue(read)) and vain_rounds < MOST_VAIN_ROUNDS:
+        while (overdue := _overdue(read)) and vain_rounds < MAX_ROUNDS_WITHOUT_PROGRESS:
             # Where nothing was left to end, others have ended it since that read.
             vain_rounds += not self._expiry.settle(overdue, read.now_ms, origin.request_id)
             read = self._store.stock(skus)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.errors import ConfigurationError
-from engine.limits import MOST_ON_HAND
+from engine.limits import MAX_ON_HAND
 from engine.sku_names import name_problem, sku_of
 
 REQUIRED = ("sku", "on_hand")
@@ -228,10 +228,10 @@ def _name_problem(name: str) -> str:
 
 
 def _number_problem(column: str, text: str, least: int, alternative: str = "") -> str:
-    digits = text.isascii() and text.isdigit() and len(text) <= len(str(MOST_ON_HAND))
-    if digits and least <= int(text) <= MOST_ON_HAND:
+    digits = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_ON_HAND))
+    if digits and least <= int(text) <= MAX_ON_HAND:
         return ""
-    rule = f"must be a whole number from {least} to {MOST_ON_HAND} in digits only{alternative}"
+    rule = f"must be a whole number from {least} to {MAX_ON_HAND} in digits only{alternative}"
     return f"{column} {rule}; it is {_repeated(text) if text else 'empty'}"
 
 

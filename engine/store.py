@@ -228,7 +228,7 @@ class Glance:
         return max(0, number(self.meta.get("seq")))
 
 
-MOST_RATES = 4_000
+MAX_RATES = 4_000
 """Entries of the stream of rates, about; a process makes one a second while something happens in it."""
 
 
@@ -314,7 +314,7 @@ class Store:
     def publish_rates(self, rates: Mapping[str, int]) -> None:
         """Tell everybody what happened in this process in the second before, as counts."""
         words = [word for rate in rates.items() for word in rate]
-        self._ask(("XADD", self.keys.rates, "MAXLEN", "~", MOST_RATES, "*", *words))
+        self._ask(("XADD", self.keys.rates, "MAXLEN", "~", MAX_RATES, "*", *words))
 
     def rates(self, from_ms: int) -> list[tuple[int, dict[str, int]]]:
         """What processes told since a time: when, and their counts."""

@@ -30,7 +30,7 @@ EVENTS = 5_000
 REST = 0.25
 """Pause of the full count after each page, as a share of the time that the page took, for the keeper's other threads."""
 
-MOST_RESERVED = 100
+MAX_RESERVED = 100
 """Length of the list of SKUs with the most reserved units."""
 
 log = structlog.get_logger()
@@ -106,7 +106,7 @@ class Totals:
         except BaseException:
             self.begin_again()
             raise
-        most = heapq.nlargest(MOST_RESERVED, self._reserved, key=lambda sku: (self._reserved[sku], sku))
+        most = heapq.nlargest(MAX_RESERVED, self._reserved, key=lambda sku: (self._reserved[sku], sku))
         on_hand, available, reserved, allocated = self._sums
         units = Units(now_ms, on_hand, available, reserved, allocated, tuple(most))
         self._store.publish_units(units)

@@ -17,7 +17,7 @@ from engine.store import Store
 BATCH = 5_000
 """Events in one transaction, at most."""
 
-MOST_LINES = 50_000
+MAX_LINES = 50_000
 """Lines in one transaction, some more at most: others wait for its end."""
 
 LONGEST_S = 10.0
@@ -120,7 +120,7 @@ class Writer:
         rows: list[list[Any]] = []
         lines = 0
         for entry in self.following(position):
-            if lines > MOST_LINES:
+            if lines > MAX_LINES:
                 break
             position = follow(position, entry)
             lines += len(entry.skus)
@@ -132,7 +132,7 @@ class Writer:
                     copy.write_row(row)
             values = [partition, position.epoch, position.seq, position.payload_hash, position.chain_hash]
             connection.execute(MOVE, values)
-        return position, len(rows) == BATCH or lines > MOST_LINES
+        return position, len(rows) == BATCH or lines > MAX_LINES
 
     def rehearse(self, position: Position, upto: int) -> None:
         """Go over what `drain` would write after the position, at least up to a seq, and write nothing.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 FILE = Path(__file__).parent / "data" / "baskets-2017-12-23.csv"
 
-MOST_BELIEVABLE = 1_000
+MAX_BELIEVABLE = 1_000
 """Units of one product that a household carries home. Lines above it are dirt (fuel and coupons, booked as units)."""
 
 
@@ -49,4 +49,4 @@ def _dirt(quantity: str) -> str:
         return "quantity is no whole number"
     if int(quantity) == 0:
         return "quantity is 0"
-    return f"quantity is above {MOST_BELIEVABLE}" if int(quantity) > MOST_BELIEVABLE else ""
+    return f"quantity is above {MAX_BELIEVABLE}" if int(quantity) > MAX_BELIEVABLE else ""

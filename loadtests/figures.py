@@ -12,7 +12,7 @@ from loadtests.evidence import BOOKS, BOTH, RECORDS, Missing, why_not
 from loadtests.ledger import COUNTER_NAMES, Fold
 from loadtests.records import BOT_PLAN, Records, Timings
 
-MOST_POINTS = 240
+MAX_POINTS = 240
 """Points of a plot; longer runs have several seconds in one."""
 
 RESERVE = "POST /v1/reservations"
@@ -162,7 +162,7 @@ def series(
     The last step has no rates if the run ended within it. What would only show what is missing has no values at all.
     """
     first, last = int(from_ms // 1000), int(until_ms // 1000)
-    step = max(1, math.ceil((last - first + 1) / MOST_POINTS))
+    step = max(1, math.ceil((last - first + 1) / MAX_POINTS))
     starts = list(range(first, last + 1, step))
     bots = records.bots
     refused = refused_by_second(records, bots)

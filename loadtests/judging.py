@@ -26,7 +26,7 @@ SETTLING_SECONDS = 30.0
 LOST_SECONDS = 10.0
 """How long a worker without a heartbeat is waited for, which may only be busy."""
 
-MOST_READINGS = 5
+MAX_READINGS = 5
 """How often the books are read until nothing moved meanwhile."""
 
 
@@ -129,7 +129,7 @@ def _books(run: Run) -> Books:
     try:
         counters = _settled(run)
         run.progress.say("reading the ledger")
-        for _ in range(MOST_READINGS):
+        for _ in range(MAX_READINGS):
             documents = list(run.service.events(next(iter(run.products))))
             before, counters = counters, run.service.counters(run.prefix)
             if _stock(before) == _stock(counters):

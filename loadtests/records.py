@@ -20,7 +20,7 @@ BOT_PLAN = "bot"
 PAYMENT_REFUSALS = ("already_committed", "payment_already_used", "refund_required")
 """Codes of 409 that answer a payment."""
 
-MOST_IN_MESSAGE = 5_000
+MAX_IN_MESSAGE = 5_000
 """Checkouts or refusals in one message to the master."""
 
 
@@ -148,8 +148,8 @@ class Records:
         )
         for name in ("checkouts", "payments", "refusals"):
             each = getattr(self, name)
-            for start in range(0, len(each), MOST_IN_MESSAGE):
-                piece = [dataclasses.astuple(one) for one in each[start : start + MOST_IN_MESSAGE]]
+            for start in range(0, len(each), MAX_IN_MESSAGE):
+                piece = [dataclasses.astuple(one) for one in each[start : start + MAX_IN_MESSAGE]]
                 yield json.dumps({name: piece})
 
     def add(self, message: str) -> None:

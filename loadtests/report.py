@@ -11,7 +11,7 @@ from loadtests.defaults import SCENARIOS
 from loadtests.plots import Line, plot
 
 HERE = Path(__file__).parent
-MOST_WRONG = 30
+MAX_WRONG = 30
 NOT_JUDGED = "not judged"
 SIGNS = {"kept": "✓", "missed": "✗", "broken": "✗"}
 
@@ -129,8 +129,8 @@ def _tile(document: Mapping[str, Any], name: str, words: str) -> str:
 def _wrong(wrong: Sequence[str]) -> str:
     if not wrong:
         return ""
-    more = [f"… and {len(wrong) - MOST_WRONG} more, in the JSON"] if len(wrong) > MOST_WRONG else []
-    return f'<h2>What is wrong</h2><div class="card wrong">{_list([*wrong[:MOST_WRONG], *more])}</div>'
+    more = [f"… and {len(wrong) - MAX_WRONG} more, in the JSON"] if len(wrong) > MAX_WRONG else []
+    return f'<h2>What is wrong</h2><div class="card wrong">{_list([*wrong[:MAX_WRONG], *more])}</div>'
 
 
 def _notes(notes: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from loadtests.figures import RESERVE, accepted_by_second, merged, percentile, r
 from loadtests.ledger import Fold
 from loadtests.records import Records, Timings
 
-MOST_SECONDS = 10
+MAX_SECONDS = 10
 """Seconds that are shown one by one."""
 
 

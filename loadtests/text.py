@@ -13,7 +13,7 @@ SHOWN_ABOVE = {"accepted_per_s", "accepted_peak_per_s", "refused_per_s", "commit
     f"rush_{what}_per_s" for what in ("accepted", "refused", "commits")
 }
 
-MOST_SHOWN = 20
+MAX_SHOWN = 20
 """Wrong things that are printed. The JSON has them all."""
 
 
@@ -42,7 +42,7 @@ def shown(verdict: Verdict) -> str:
         *_calls(verdict),
         *(f"note           {note}" for note in verdict.notes),
         *(f"not judged     {', '.join(names)}: {reason}" for reason, names in verdict.not_judged.items()),
-        *(f"WRONG: {text}" for text in verdict.wrong[:MOST_SHOWN]),
+        *(f"WRONG: {text}" for text in verdict.wrong[:MAX_SHOWN]),
         f"verdict        {verdict.word}",
     ]
     return "\n".join(line.rstrip() for line in lines)

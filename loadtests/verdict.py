@@ -153,7 +153,7 @@ def judge(case: Case) -> Verdict:
         thresholds=measured,
         checks=tuple(_checks(broken, missing)),
         missing={str(evidence): reason for evidence, reason in missing.items()},
-        rush=None if rushed is None else tuple(rushed[: rush.MOST_SECONDS]),
+        rush=None if rushed is None else tuple(rushed[: rush.MAX_SECONDS]),
         notes=tuple(case.notes),
         wrong=tuple(wrong),
         interrupted=case.interrupted,

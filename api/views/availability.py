@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint
 
 from api.route import Answer, Request, route
-from api.schemas import MOST_AVAILABILITIES, AvailabilitiesSchema, AvailabilityQuery, AvailabilitySchema
+from api.schemas import MAX_AVAILABILITIES, AvailabilitiesSchema, AvailabilityQuery, AvailabilitySchema
 from engine.errors import NotFound
 from engine.states import Availability
 
@@ -32,7 +32,7 @@ def get_availability(request: Request, sku: str) -> Answer:
     blueprint,
     "GET",
     "/availability",
-    f"What can be had of up to {MOST_AVAILABILITIES} SKUs now",
+    f"What can be had of up to {MAX_AVAILABILITIES} SKUs now",
     query=AvailabilityQuery,
     answers={200: AvailabilitiesSchema},
     cached=True,

@@ -21,12 +21,12 @@ from engine.values import Origin, Reservation
 
 blueprint = Blueprint("batch", __name__, url_prefix="/v1/reservations")
 
-MOST_BYTES = 1024 * 1024
+MAX_BYTES = 1024 * 1024
 
 SINGLE = (b"POST", b"/v1/reservations")
 """An item's key is worth as much in the route for one reservation, and the other way round."""
 
-MOST_LINES_AT_ONCE = 32
+MAX_LINES_AT_ONCE = 32
 """Worked on before others have their turn, about."""
 
 ITEM = BatchItem()
@@ -45,7 +45,7 @@ ItemProblem = dict[str, object]
     answers={200: BatchSchema},
     refusals=["idempotency_key_reused"],
     idempotent=True,
-    most_body_bytes=MOST_BYTES,
+    most_body_bytes=MAX_BYTES,
 )
 def create_reservation_batch(request: Request) -> Answer:
     request.engine.reservations.remember(request.operation)
@@ -53,7 +53,7 @@ def create_reservation_batch(request: Request) -> Answer:
     for number, item in enumerate(request.body["reservations"]):
         asked.append(_claim(request, number, item))
         lines += len(asked[-1].lines) if isinstance(asked[-1], Claim) else 1
-        if lines >= MOST_LINES_AT_ONCE:
+        if lines >= MAX_LINES_AT_ONCE:
             answers += _decided(request, asked)
             asked, lines = [], 0
     answers += _decided(request, asked)

@@ -15,7 +15,7 @@ from engine.redis_cli.words import split
 SLOW_S = 0.5
 """A command that took longer says how long."""
 
-MOST_HISTORY = 1_000
+MAX_HISTORY = 1_000
 HELP = b"""To get help about Redis commands see https://redis.io/docs/latest/commands/
       "COMMAND DOCS <command>" is what the server says about one
       "quit" to exit
@@ -138,6 +138,6 @@ def _history_file(environment: Mapping[str, str]) -> Path | None:
 
 def _last_lines(file: Path | None) -> list[str]:
     try:
-        return file.read_text(errors="surrogateescape").splitlines()[-MOST_HISTORY:] if file else []
+        return file.read_text(errors="surrogateescape").splitlines()[-MAX_HISTORY:] if file else []
     except OSError:
         return []

@@ -21,7 +21,7 @@ from loadtests.session import play
 
 SKUS, UNITS = 4, 12
 PLANS = {"lets it run out": 88, "abandons": 10, "pays": 2}
-MOST_UNITS, MOST_LINES = 3, 2
+MAX_UNITS, MAX_LINES = 3, 2
 HOLD_SECONDS = (1, 2)
 TRIES = 6
 LONGEST_WAIT_SECONDS = 2.5
@@ -41,8 +41,8 @@ class Waverer(Buyer):
     @journey
     def waver(self, run: Run, number: int) -> None:
         choice = random.Random(f"{run.seed}:{number}")
-        skus = choice.sample(range(SKUS), choice.randint(1, MOST_LINES))
-        lines = {f"{run.prefix}sku-{sku}": choice.randint(1, MOST_UNITS) for sku in skus}
+        skus = choice.sample(range(SKUS), choice.randint(1, MAX_LINES))
+        lines = {f"{run.prefix}sku-{sku}": choice.randint(1, MAX_UNITS) for sku in skus}
         plan = choice.choices(list(PLANS), list(PLANS.values()))[0]
         checkout = Checkout(plan=plan, user=run.key(number, "-buyer"), at_ms=int(run.clock.now_ms()))
         run.records.checkouts.append(checkout)

@@ -16,7 +16,7 @@ from loadtests.shopper import Shopper
 
 SKUS, UNITS = 12, 1_500
 LINES = (4, 9)
-MOST_UNITS = 3
+MAX_UNITS = 3
 
 
 def stock(run: Run) -> dict[str, Product]:
@@ -34,5 +34,5 @@ class Hoarder(Shopper):
     def shop(self, run: Run, number: int) -> None:
         choice = random.Random(f"{run.seed}:{number}:lines")
         skus = choice.sample(range(SKUS), choice.randint(*LINES))
-        lines = {f"{run.prefix}sku-{sku}": choice.randint(1, MOST_UNITS) for sku in skus}
+        lines = {f"{run.prefix}sku-{sku}": choice.randint(1, MAX_UNITS) for sku in skus}
         self.buy(run, number, run.key(number, "-buyer"), lines)

@@ -9,11 +9,11 @@ import pytest
 from api import http1
 from api.http1 import (
     KEEP_ALIVE_SECONDS,
-    MOST_BODY_BYTES,
-    MOST_DISCARDED_BYTES,
-    MOST_FIELD_BYTES,
-    MOST_FIELDS,
-    MOST_HEAD_BYTES,
+    MAX_BODY_BYTES,
+    MAX_DISCARDED_BYTES,
+    MAX_FIELD_BYTES,
+    MAX_FIELDS,
+    MAX_HEAD_BYTES,
     Connection,
     Environ,
     Request,
@@ -174,15 +174,15 @@ def test_a_body_that_was_announced_is_asked_for(site: Site) -> None:
 
 
 def test_of_a_body_beyond_measure_the_beginning_is_kept_and_its_length_is_known(site: Site) -> None:
-    length = MOST_BODY_BYTES + 300_000
+    length = MAX_BODY_BYTES + 300_000
     site.send(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % length)
     site.send(b"x" * length, 65_536)
     [request] = site.taken
     assert request.environ["CONTENT_LENGTH"] == str(length)
-    assert MOST_BODY_BYTES < len(body_of(request)) < length
+    assert MAX_BODY_BYTES < len(body_of(request)) < length
     endless = Site()
-    endless.send(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (MOST_DISCARDED_BYTES + 65_536))
-    endless.send(b"x" * (MOST_DISCARDED_BYTES + 65_536), 65_536)
+    endless.send(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (MAX_DISCARDED_BYTES + 65_536))
+    endless.send(b"x" * (MAX_DISCARDED_BYTES + 65_536), 65_536)
     assert endless.written == BAD + b"The body is too large."
     assert endless.ended
 
@@ -196,10 +196,10 @@ NO_REQUESTS = {
     "another coding": (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "not valid HTTP"),
     "much expected": (b"GET / HTTP/1.1\r\nExpect: much\r\n\r\n", "not valid HTTP"),
     "who twice": (b"GET / HTTP/1.1\r\nStockade-User: a\r\nstockade-user: b\r\n\r\n", "Duplicate header"),
-    "many headers": (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (MOST_FIELDS + 1) + b"\r\n", "too large"),
-    "a long header": (b"GET / HTTP/1.1\r\nX: " + b"y" * MOST_FIELD_BYTES + b"\r\n\r\n", "too large"),
-    "a long path": (b"GET /" + b"x" * MOST_HEAD_BYTES + b" HTTP/1.1\r\n\r\n", "too large"),
-    "a path without an end": (b"GET /" + b"x" * MOST_HEAD_BYTES, "too large"),
+    "many headers": (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (MAX_FIELDS + 1) + b"\r\n", "too large"),
+    "a long header": (b"GET / HTTP/1.1\r\nX: " + b"y" * MAX_FIELD_BYTES + b"\r\n\r\n", "too large"),
+    "a long path": (b"GET /" + b"x" * MAX_HEAD_BYTES + b" HTTP/1.1\r\n\r\n", "too large"),
+    "a path without an end": (b"GET /" + b"x" * MAX_HEAD_BYTES, "too large"),
     "a space before the colon": (b"GET / HTTP/1.1\r\nX : y\r\n\r\n", "not valid HTTP"),
     "a folded header": (b"GET / HTTP/1.1\r\nX: y\r\n z\r\n\r\n", "not valid HTTP"),
 }
@@ -306,7 +306,7 @@ ENDLESS = {
 @pytest.mark.parametrize("what", ENDLESS)
 def test_what_does_not_end_is_not_kept_without_end(site: Site, what: str) -> None:
     site.send(ENDLESS[what])
-    for _ in range(MOST_HEAD_BYTES // 1_000 + 2):
+    for _ in range(MAX_HEAD_BYTES // 1_000 + 2):
         site.send(b"x" * 1_000)
     assert site.written == BAD + b"The head is too large."
     assert site.ended

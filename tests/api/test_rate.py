@@ -59,7 +59,7 @@ def test_threads_get_no_more_than_one(clock: list[float]) -> None:
 
 
 def test_the_memory_is_bounded_and_forgets_the_idle_first(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rate, "MOST_REMEMBERED", 10)
+    monkeypatch.setattr(rate, "MAX_REMEMBERED", 10)
     limit = Rate(1)
     for number in range(9):
         limit.seconds_to_wait(f"early-{number}")

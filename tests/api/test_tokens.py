@@ -210,7 +210,7 @@ def test_a_token_that_expires_while_it_is_remembered_is_refused(stocked: Caller,
 
 
 def test_the_memory_of_tokens_is_bounded(stocked: Caller, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auth, "MOST_REMEMBERED", 3)
+    monkeypatch.setattr(auth, "MAX_REMEMBERED", 3)
     for number in range(8):
         refused(Caller(client, bearer(token(f"user-{number}", "customer"))).get("/v1/skus"), 403, "forbidden")
     assert len(client.application.extensions["stockade"].authenticator._known) <= 3

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from api import journal
 from api.app import Stockade
-from api.journal import MOST_WRITTEN_BYTES, pieces
+from api.journal import MAX_WRITTEN_BYTES, pieces
 from engine.errors import StoreUnavailable
 from engine.ids import known_as
 from engine.meter import REGISTRY
@@ -131,7 +131,7 @@ def test_lines_are_written_in_pieces_that_go_through_a_pipe_undivided() -> None:
     lines = [b"x" * 1_000 + b"\n"] * 10
     found = list(pieces(lines))
     assert b"".join(found) == b"".join(lines)
-    assert all(len(piece) <= MOST_WRITTEN_BYTES and piece.endswith(b"\n") for piece in found)
+    assert all(len(piece) <= MAX_WRITTEN_BYTES and piece.endswith(b"\n") for piece in found)
     assert [*pieces([b"y" * 5_000])] == [b"y" * 5_000]
     assert [*pieces([])] == []
 
@@ -181,7 +181,7 @@ def test_a_log_that_nobody_takes_costs_lines_and_holds_up_nobody(
     app.journal.catch_up()
     app.journal.write()
     assert lost() - before == 1
-    for _ in range(journal.MOST_PARCELS + 3):
+    for _ in range(journal.MAX_PARCELS + 3):
         client.get("/healthz")
         app.journal.catch_up()
     assert lost() - before == 4

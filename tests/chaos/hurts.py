@@ -12,7 +12,7 @@ from tests.chaos.arena import PLENTY, SOON_SECONDS, Arena, on_hand
 from tests.chaos.buyers import SKUS
 from tests.waiting import wait_until
 
-MOST_ROWS, NEWEST_ROWS = 100, 300
+MAX_ROWS, NEWEST_ROWS = 100, 300
 """Rows that are hit, at most, and of how many of the newest."""
 
 
@@ -76,7 +76,7 @@ def _some_rows(arena: Arena, pick: random.Random) -> tuple[int, int]:
     [newest] = _ask(arena, "SELECT coalesce(max(seq), 0) FROM ledger")
     last = newest if pick.random() < 0.5 else newest - pick.randint(0, NEWEST_ROWS)
     last = max(last, 2)
-    return max(1, last - pick.randint(0, MOST_ROWS)), last
+    return max(1, last - pick.randint(0, MAX_ROWS)), last
 
 
 def _ask(arena: Arena, query: str, *values: object) -> tuple[Any, ...]:

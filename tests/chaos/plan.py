@@ -12,7 +12,7 @@ EPISODES = 6
 FAULTS_EACH = 2.25
 """On average. Some episodes have one, some three."""
 
-MOST_AT_ONCE = 3
+MAX_AT_ONCE = 3
 WITHIN_SECONDS = 2.0
 """Faults of one episode strike within this time of each other."""
 
@@ -55,4 +55,4 @@ def _fits(name: str, group: list[str]) -> bool:
     targets = {FAULTS[other].target for other in group}
     if "everything" in targets or (group and FAULTS[name].target == "everything"):
         return False
-    return len(group) < MOST_AT_ONCE and FAULTS[name].target not in targets
+    return len(group) < MAX_AT_ONCE and FAULTS[name].target not in targets

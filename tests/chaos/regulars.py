@@ -23,7 +23,7 @@ CUSTOMERS = 6
 """Of each regular shop. They are the same people all the time, so that limits have something to count."""
 
 STOPS, CHANGES = 0.03, 0.5
-MOST_SHIPPED = 6
+MAX_SHIPPED = 6
 PAUSE_SECONDS = 0.1
 
 
@@ -150,7 +150,7 @@ class Office(Shop):
             self._certainly(partial(self._sell, paused=True))
             time.sleep(PAUSE_SECONDS)
             self._certainly(partial(self._sell, paused=False))
-        for _ in range(min(MOST_SHIPPED, len(self._market.orders))):
+        for _ in range(min(MAX_SHIPPED, len(self._market.orders))):
             self._ship(self._market.orders.popleft())
         time.sleep(PAUSE_SECONDS)
 

@@ -7,7 +7,7 @@ import pytest
 from tests.chaos.disks import APART
 from tests.chaos.faults import FAULTS
 from tests.chaos.makeup import MAKEUPS, SERVICE, Makeup, makeup, users
-from tests.chaos.plan import MOST_AT_ONCE, plan
+from tests.chaos.plan import MAX_AT_ONCE, plan
 from tests.integration.guarded import ACL, API, FIRST_LINE, KEEPER
 
 SEEDS = range(1, 41)
@@ -29,7 +29,7 @@ def test_faults_of_one_episode_never_hit_the_same_target() -> None:
     for seed in SEEDS:
         for episode in plan(seed, list(FAULTS)):
             targets = [FAULTS[blow.fault].target for blow in episode]
-            assert len(set(targets)) == len(targets) <= MOST_AT_ONCE
+            assert len(set(targets)) == len(targets) <= MAX_AT_ONCE
             assert len(targets) == 1 or "everything" not in targets
 
 

@@ -29,7 +29,7 @@ MASKS = (
 ANYTHING = "…"
 """In an answer on the page: whatever stands here."""
 
-MOST_SECONDS = 20
+MAX_SECONDS = 20
 """For one command."""
 
 
@@ -84,13 +84,13 @@ class Shell:
         self._process.stdin.write(f"{{ {command}\n}} </dev/null\necho; echo '{self.END}'\n")
         self._process.stdin.flush()
         # A command that never ends would take the whole run with it.
-        watch = threading.Timer(MOST_SECONDS, self._process.kill)
+        watch = threading.Timer(MAX_SECONDS, self._process.kill)
         watch.start()
         lines: list[str] = []
         while (line := self._process.stdout.readline()) and line.strip() != self.END:
             lines.append(line)
         watch.cancel()
-        assert line, f"no end within {MOST_SECONDS} s: {command}"
+        assert line, f"no end within {MAX_SECONDS} s: {command}"
         return "".join(lines).strip()
 
     def close(self) -> None:

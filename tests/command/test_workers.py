@@ -23,7 +23,7 @@ from tests.command.service import Answer, Process, Service, part, send, sockets,
 from tests.waiting import wait_until
 
 CLIENTS = 12
-MOST_WAIT_MS = 200
+MAX_WAIT_MS = 200
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_a_killed_worker_cuts_its_own_connections_only_and_new_ones_go_to_the_ne
 @pytest.fixture
 def full(start: Callable[..., Service]) -> Iterator[Service]:
     """A service in which three requests have waited too long for a Redis that stands still."""
-    service = start(STOCKADE_MOST_WAIT_MS=str(MOST_WAIT_MS), STOCKADE_REDIS_TIMEOUT_MS="20000")
+    service = start(STOCKADE_MOST_WAIT_MS=str(MAX_WAIT_MS), STOCKADE_REDIS_TIMEOUT_MS="20000")
     redis = part(service.process, "valkey")
     os.kill(redis.pid, signal.SIGSTOP)
     try:

@@ -31,7 +31,7 @@ EVERYTHING = "customer storefront payments ops"
 EXPECTED = ("expire", "refund_required")
 """Events that a refused request may leave: what was due ends, and the refusal of a late payment is final."""
 
-MOST_SHOWN = 40
+MAX_SHOWN = 40
 
 
 class Arena:
@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for kind, many in sorted(sent.items()):
             print(f"{kind:12} {many:8}")
         print("answers      " + "  ".join(f"{status}: {many}" for status, many in sorted(arena.statuses.items())))
-        for what in arena.found[:MOST_SHOWN]:
+        for what in arena.found[:MAX_SHOWN]:
             print(what)
         print(f"{len(arena.found)} things are wrong")
     sys.exit(1 if arena.found else 0)

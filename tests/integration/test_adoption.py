@@ -239,7 +239,7 @@ def test_a_gap_may_follow_a_gap(shop: Shop) -> None:
 
 
 def test_many_places_are_one_gap(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(repairing, "MOST_GAPS", 5)
+    monkeypatch.setattr(repairing, "MAX_GAPS", 5)
     every_fourth_row(shop, History(shop, 3).begin().go_on(120))
     kept = len(shop.rows())
     assert len(gone_on(shop)[0]) == 1

@@ -181,7 +181,7 @@ def test_an_event_that_no_script_has_written_is_told_as_it_stands() -> None:
 def test_a_story_longer_than_a_page_is_told_to_its_end(
     recorded_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.audit.MOST_TOLD", 4)
+    monkeypatch.setattr("engine.audit.MAX_TOLD", 4)
     stock(recorded_engine, "a", 50)
     for _ in range(11):
         hold(recorded_engine, "a=1", ANN)

@@ -19,7 +19,7 @@ import pytest
 from engine.errors import Closed
 from engine.failover import ROUNDS, FailoverWatch
 from engine.keys import Keys
-from engine.pipe import MOST_BYTES_TOGETHER
+from engine.pipe import MAX_BYTES_TOGETHER
 from engine.store import Store, client
 from tests.chaos.link import Link, Mode
 from tests.chaos.stores import RedisPair, Server, free_port
@@ -159,7 +159,7 @@ KINDS_OF_USE: dict[str, Callable[[Shop, Any], object]] = {
     "read": lambda shop, _: shop.engine.store.stock([SKU]),
     "script": lambda shop, _: shop.hold(sku=SKU),
     "pipeline": lambda shop, _: shop.engine.store.allowed("ann", [SKU]),
-    "long call": lambda shop, _: shop.engine.store.hashes(["x" * MOST_BYTES_TOGETHER] * 2),
+    "long call": lambda shop, _: shop.engine.store.hashes(["x" * MAX_BYTES_TOGETHER] * 2),
     "rates": lambda shop, _: shop.engine.watch.publish_rates({"reserve": 1}),
     "subscription": lambda _, subscription: subscription.get_message(timeout=0.01),
 }

@@ -6,7 +6,7 @@ from engine.engine import Engine
 from engine.errors import Inconsistent, StoreUnavailable
 from engine.overview import SHOWN_SKUS, document
 from engine.recovery import Recovery
-from engine.totals import MOST_RESERVED, Totals
+from engine.totals import MAX_RESERVED, Totals
 from engine.values import Line, Operation, Origin
 from tests.integration.shops import Shop
 from tests.waiting import wait_until
@@ -148,7 +148,7 @@ def test_as_many_skus_as_there_may_be_cost_a_look_no_more(engine: Engine) -> Non
     fill(engine, names)
     units = Totals(engine.watch).publish()
     assert (units.available, units.allocated, units.reserved) == (25_000, 2_500, sum(range(2_500)))
-    assert units.most_reserved == tuple(reversed(names[-MOST_RESERVED:]))
+    assert units.most_reserved == tuple(reversed(names[-MAX_RESERVED:]))
     assert engine.overview.now().units == units
     commands = engine.store.redis.info("stats")["total_commands_processed"]
     assert [sku.sku for sku in document(engine.overview)["skus"]] == [*reversed(names[-SHOWN_SKUS:])]

@@ -165,7 +165,7 @@ def test_what_was_made_or_removed_by_hand_is_told(shop: Shop, check: RecordCheck
 def test_a_ledger_and_projections_that_stand_still_are_told(
     shop: Shop, check: RecordCheck, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.record_check.MOST_BEHIND_SECONDS", 0)
+    monkeypatch.setattr("engine.record_check.MAX_BEHIND_SECONDS", 0)
     shop.hold()
     assert ["The ledger doesn't follow Redis" in problem for problem in check.look()] == [True]
     shop.writer.drain()
@@ -236,7 +236,7 @@ def test_no_user_and_no_cart_is_told(shop: Shop, check: RecordCheck) -> None:
 
 
 def test_an_empty_shop_has_nothing_to_follow(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.record_check.MOST_BEHIND_SECONDS", 0)
+    monkeypatch.setattr("engine.record_check.MAX_BEHIND_SECONDS", 0)
     change(shop, "UPDATE ledger_position SET epoch = 1, seq = 0, payload_hash = '', chain_hash = ''")
     change(shop, "DELETE FROM ledger")
     shop.redis.delete(shop.engine.store.keys.ledger)

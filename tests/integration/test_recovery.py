@@ -206,7 +206,7 @@ def test_a_redis_that_lacks_events_and_has_something_else_is_made_anew(shop: Sho
 
 
 def test_a_redis_that_lacks_very_many_events_is_made_anew(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovering, "MOST_REPLAYED", 3)
+    monkeypatch.setattr(recovering, "MAX_REPLAYED", 3)
     _, before = fall_behind(shop, 24)
     recovered(shop, Need.REBUILD)
     expect_as_before(shop, before)
@@ -217,7 +217,7 @@ def test_a_hold_that_ended_long_ago_does_not_come_back_with_an_old_redis(
     shop: Shop, most_replayed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its record isn't kept any more, but the old Redis still has it as a hold, and its buyer in the count of the limit."""
-    monkeypatch.setattr(recovering, "MOST_REPLAYED", most_replayed)
+    monkeypatch.setattr(recovering, "MAX_REPLAYED", most_replayed)
     shop.engine.stock.configure("a", 10, {"limit_per_customer": "2"}, OPS, NO_KEY)
     held = shop.hold(units=2)
     shop.writer.drain()

@@ -28,7 +28,7 @@ from tests.mutation.mutant import Mutant
 from tests.mutation.survivors import SURVIVORS
 
 COUNT, SEED, WORKERS = 300, 1, 2
-MOST_ALIVE = 0.03
+MAX_ALIVE = 0.03
 ANY_ALIVE, NOTHING_KNOWN, ENDED = 1, 2, 128 + signal.SIGTERM
 """Statuses to exit with."""
 
@@ -193,7 +193,7 @@ def _told(results: list[Result], sources: dict[str, str], seconds: float) -> int
         mutant, source = result.mutant, sources[result.mutant.path]
         print(f"{mutant.path}:{mutant.line(source)} {mutant.kind}: {result.why or 'NOT LISTED'}")
         print("\n".join(mutant.diff(source)))
-    return ANY_ALIVE if unknown or share >= MOST_ALIVE else 0
+    return ANY_ALIVE if unknown or share >= MAX_ALIVE else 0
 
 
 if __name__ == "__main__":

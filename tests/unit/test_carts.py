@@ -12,7 +12,7 @@ from engine.errors import (
     ValidationFailed,
 )
 from engine.ids import CartIds
-from engine.limits import MOST_LINES
+from engine.limits import MAX_LINES
 from engine.states import Availability, State
 from engine.values import Cart, Line, Operation, Origin, Reservation
 from tests import books
@@ -219,7 +219,7 @@ def test_a_guest_s_cart_belongs_to_its_buyer_from_the_checkout_on(engine: Engine
 
 
 def test_a_full_cart_takes_no_more_lines(engine: Engine) -> None:
-    cart_id = cart(engine, " ".join(f"s{number}=1" for number in range(MOST_LINES)))
+    cart_id = cart(engine, " ".join(f"s{number}=1" for number in range(MAX_LINES)))
     with pytest.raises(ValidationFailed):
         change(engine, cart_id, "another=1")
     change(engine, cart_id, "s0=0 another=1")
@@ -351,7 +351,7 @@ def test_all_lines_of_a_cart_are_set_at_once(engine: Engine) -> None:
     cart_id = cart(engine, "a=1 b=2")
     assert wanted(engine.carts.set_lines(cart_id, ANN, lines("b=1 c=1 b=4"))) == {"b": 5, "c": 1}
     with pytest.raises(ValidationFailed):
-        engine.carts.set_lines(cart_id, ANN, [Line(f"s{number}", 1) for number in range(MOST_LINES + 1)])
+        engine.carts.set_lines(cart_id, ANN, [Line(f"s{number}", 1) for number in range(MAX_LINES + 1)])
     assert wanted(engine.carts.get(cart_id, ANN)) == {"b": 5, "c": 1}
 
 

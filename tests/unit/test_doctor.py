@@ -274,7 +274,7 @@ def test_the_files_and_the_time_that_the_doctor_reckons_with_are_those_of_gunico
         [found] = re.findall(rf"^{name} = ([\d_]+)$", text, re.MULTILINE)
         return int(found)
 
-    assert number("MOST_CONNECTIONS") + number("OTHER_FILES") == checks_machine.FILES
+    assert number("MAX_CONNECTIONS") + number("OTHER_FILES") == checks_machine.FILES
     assert number("timeout") * 1_000 == checks_machine.LONGEST_ANSWER_MS
 
 

@@ -28,9 +28,9 @@ from engine.errors import (
 )
 from engine.expiry import NEXT_RELEASE_SECONDS
 from engine.pipe import Command
-from engine.reservations import MOST_VAIN_ROUNDS
+from engine.reservations import MAX_ROUNDS_WITHOUT_PROGRESS
 from engine.states import Availability, State, Verdict
-from engine.stock import MOST_VAIN_ROUNDS as VAIN_READS
+from engine.stock import MAX_ROUNDS_WITHOUT_PROGRESS as VAIN_READS
 from engine.values import Lever, Line, LineVerdict, MissingLine, Operation, Order, Origin, Reservation, Sku, SkuChange
 from tests import books
 from tests.books import lines, run_out
@@ -259,7 +259,7 @@ def test_a_buyer_is_not_kept_waiting_for_ever_while_others_fall_due(
     monkeypatch.setattr(engine.store, "next_deadline", lambda after_ms: rounds.append(after_ms) or 0)
     with pytest.raises(LinesUnavailable):
         hold(engine, "a=1", BOB)
-    assert len(rounds) == MOST_VAIN_ROUNDS
+    assert len(rounds) == MAX_ROUNDS_WITHOUT_PROGRESS
 
 
 def clock(engine: Engine, now_ms: int) -> None:

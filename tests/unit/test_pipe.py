@@ -19,7 +19,7 @@ from redis.exceptions import TimeoutError as TimedOut
 from redis.retry import Retry
 
 from engine import switch
-from engine.pipe import MOST_BYTES_TOGETHER, Pipe
+from engine.pipe import MAX_BYTES_TOGETHER, Pipe
 from engine.store import NotCertified
 
 RETRIES = 2
@@ -323,7 +323,7 @@ def test_a_connection_that_is_reset_behind_an_answer_is_made_anew_at_once(family
 def test_a_long_call_goes_in_parts_and_lets_others_in_between(site: Site) -> None:
     assert site.ask_all([("ECHO", "warm")]) == [["warm"]]
     # A third each, and what belongs to a command.
-    many = [("ECHO", f"{number}" * (MOST_BYTES_TOGETHER // 3 - 40)) for number in range(7)]
+    many = [("ECHO", f"{number}" * (MAX_BYTES_TOGETHER // 3 - 40)) for number in range(7)]
     assert site.ask_all(many, [("ECHO", "short")]) == [[word for _, word in many], ["short"]]
     sent = [command[-1] for write in site.server.writes for command in write]
     assert sent.index("short") == 1 + 3

@@ -37,7 +37,7 @@ from tests.conftest import settings as engine_settings
 from tests.model import Refused
 
 STEPS, STEPS_IN_A_RUN = 3_000, 50
-MOST_MORE_ROUNDS = 5
+MAX_MORE_ROUNDS = 5
 """By chance, where the first steps haven't reached everything."""
 
 START_MS = 4_000_000_000_000
@@ -932,7 +932,7 @@ def test_the_engine_does_what_the_model_does_in_thousands_of_steps() -> None:
     print(f"{steps} steps in {Shopping.runs} runs: {Shopping.seen}")
     assert steps >= (asked or STEPS)
     # Hypothesis also draws constants out of every module of ours that is loaded, so what the same steps reach changes with those.
-    rounds = 0 if steps < STEPS else MOST_MORE_ROUNDS
+    rounds = 0 if steps < STEPS else MAX_MORE_ROUNDS
     while rounds and REACHED - Shopping.seen.keys():
         # In CI Hypothesis would make the same steps again.
         run_state_machine_as_test(Shopping, settings=profile(STEPS, derandomize=False))
