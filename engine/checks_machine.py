@@ -25,7 +25,7 @@ MADE_UP = ("change", "example", "password", "secret", "stockade")
 """A word like that doesn't come up by chance: somebody has copied it from somewhere."""
 
 WORKERS_PER_CORE = 2
-FILES = 4_200
+FILES = 12_200
 """What a worker of the API asks for: see api/gunicorn_config.py."""
 
 LONGEST_ANSWER_MS = 30_000

@@ -156,7 +156,7 @@ def _listen(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except (OSError, OverflowError) as error:
-        raise ConfigurationError(f"Can't listen on {host} port {port}: {error}") from error
+        raise ConfigurationError(f"Can't listen on {host} port {port}: {error}; choose another --port") from error
 
 
 def _ready(host: str, port: int) -> bool:

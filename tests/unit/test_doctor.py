@@ -142,7 +142,7 @@ ADVICE = [
     Row(machine(secrets_mode=0o644), "secrets.env", "others can read it (mode 0644): chmod 600 here/secrets.env"),
     Row(replace(configured(jwks_file="k"), jwks="can't be read (No such file)"), "STOCKADE_JWKS_FILE", "can't be read"),
     Row(configured(workers=5), "STOCKADE_WORKERS", "5 workers on 2 cores only wait for each other: set one a core"),
-    Row(machine(most_files=1_024), "open files", "a process may open 1024: raise it to 4200"),
+    Row(machine(most_files=1_024), "open files", "a process may open 1024: raise it to 12200"),
     Row(configured(redis_timeout_ms=10_000), "timeouts", "a call may wait 32.0 s"),
     Row(machine(free_disk=GIB // 2), "disk", "512.0 MiB free under .stockade: make room"),
     Row(replace(REDIS, round_trip_ms=7.0), "redis round trip", "takes 7.00 ms at best"),
