@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from engine import config
 from engine.config import from_environment
 from engine.errors import ConfigurationError, StoreUnavailable
 from engine.store import check, client
@@ -125,3 +127,24 @@ def test_a_redis_that_cannot_be_reached_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="Redis can't be reached") as refused:
         check(client(settings(f"unix://{tmp_path}/nothing.sock")))
     assert "\n" not in str(refused.value)
+
+
+REFERENCE = (Path(__file__).parents[2] / "docs" / "reference" / "configuration.md").read_text()
+RANGES = re.findall(r"^\| `(STOCKADE_\w+)` \| ([^|]+) \| (\d+) (?:to|or) (\d+) \|", REFERENCE, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("variable", "default", "least", "most"), RANGES)
+def test_the_reference_has_the_default_and_the_range_of_every_number(
+    variable: str, default: str, least: str, most: str
+) -> None:
+    for inside in (least, most):
+        from_environment(COMPLETE | {variable: inside})
+    for outside in (int(least) - 1, int(most) + 1):
+        assert refusal(COMPLETE | {variable: str(outside)}).startswith(f"{variable} must be a whole number from ")
+    if re.match(r"\d", default):
+        assert from_environment(COMPLETE) == from_environment(COMPLETE | {variable: default.split()[0]})
+
+
+def test_the_reference_has_the_range_of_every_number() -> None:
+    source = Path(config.__file__).read_text()
+    assert {variable for variable, *_ in RANGES} == set(re.findall(r'_whole\(\s*environment,\s*"(\w+)"', source))
