@@ -1,4 +1,4 @@
-"""Something costly, made for all who ask for it in the meantime at once, and at most a part of the time."""
+"""Something costly, made at once for all who ask for it meanwhile, ten times a second at most."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from engine import switch
 
 T = TypeVar("T")
 
-PAUSE = 4
-"""Times what a round took, before the next one begins: so rounds take a fifth of a processor at most."""
+INTERVAL_SECONDS = 0.1
+"""Between the beginnings of two rounds. They may overlap: where something hangs, nobody waits for the end of another's round."""
 
 
 class Rounds(Generic[T]):
@@ -22,16 +22,18 @@ class Rounds(Generic[T]):
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
         self._waiting: list[greenlet] = []
-        self._runs = False
+        self._planned = False
+        self._began_s = 0.0
 
     def get(self) -> T:
         loop = switch.current()
         if loop is None:
             return self._make()
         self._waiting.append(getcurrent())
-        if not self._runs:
-            self._runs = True
-            loop.asyncio.call_soon(loop.start, self._work, loop)
+        if not self._planned:
+            self._planned = True
+            begins_in_s = max(0.0, self._began_s + INTERVAL_SECONDS - time.monotonic())
+            loop.asyncio.call_later(begins_in_s, loop.start, self._round, loop)
         made: T | None
         error: Exception | None
         made, error = loop.wait()
@@ -42,16 +44,13 @@ class Rounds(Generic[T]):
         finally:
             del error
 
-    def _work(self, loop: switch.Loop) -> None:
-        while self._waiting:
-            waiting, self._waiting = self._waiting, []
-            began_s, made, failure = time.monotonic(), None, None
-            try:
-                made = switch.in_thread(self._make)
-            except Exception as error:
-                failure = error
-            for each in waiting:
-                loop.asyncio.call_soon(each.switch, (made, failure))
-            loop.asyncio.call_later(PAUSE * (time.monotonic() - began_s), getcurrent().switch)
-            loop.wait()
-        self._runs = False
+    def _round(self, loop: switch.Loop) -> None:
+        self._planned, self._began_s = False, time.monotonic()
+        waiting, self._waiting = self._waiting, []
+        made, failure = None, None
+        try:
+            made = switch.in_thread(self._make)
+        except Exception as error:
+            failure = error
+        for each in waiting:
+            loop.asyncio.call_soon(each.switch, (made, failure))

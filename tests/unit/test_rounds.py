@@ -60,6 +60,20 @@ def test_those_who_ask_together_get_one_and_who_asks_meanwhile_gets_the_next() -
     assert len(made) == 2
 
 
+def test_nobody_waits_for_the_end_of_a_round_that_hangs() -> None:
+    made, go_on = list[str](), threading.Event()
+
+    def make() -> str:
+        made.append("a round")
+        if len(made) == 1:
+            assert go_on.wait(10)
+            return "late"
+        go_on.set()
+        return "in time"
+
+    assert sorted(Site(make).run(0, 0.05)) == ["in time", "late"]
+
+
 def test_a_failure_is_told_to_those_who_asked_and_the_next_begin_again() -> None:
     answers = iter([ValueError("no"), "yes"])
 
