@@ -1,4 +1,4 @@
-"""One HTTP request as gunicorn hands it over: read from the WSGI environment itself, which costs a tenth of Flask's view of it."""
+"""One HTTP request as the worker hands it over: read from the WSGI environment itself, which costs a tenth of Flask's view of it."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Incoming:
     def _read(self, most_bytes: int) -> bytes:
         length = self.environ.get("CONTENT_LENGTH", "")
         chunked = "HTTP_TRANSFER_ENCODING" in self.environ
-        # gunicorn refuses lengths that are no numbers, and chunks with a length beside them.
+        # The worker refuses lengths that are no numbers, and chunks with a length beside them.
         if not chunked and int(length or 0) > most_bytes:
             raise Problem("payload_too_large", "")
         body = self._taken(most_bytes + 1 if chunked else int(length or 0))

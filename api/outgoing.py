@@ -10,7 +10,7 @@ STATUS_LINES = {status.value: f"{status.value} {status.phrase}" for status in HT
 
 
 class Outgoing:
-    """A whole body with its headers, as a WSGI application: Flask takes it for a response, and gunicorn needs no Flask.
+    """A whole body with its headers, as a WSGI application: Flask takes it for a response, and the worker needs no Flask.
 
     An empty body has no type and no length; one without a type has both among its headers. `code` is the word by which the answer is counted.
     """

@@ -9,7 +9,6 @@ from typing import Any
 
 import orjson
 import structlog
-from gunicorn.http.errors import ParseException
 from marshmallow import ValidationError
 from werkzeug.exceptions import HTTPException
 
@@ -166,9 +165,6 @@ def of(error: Exception, request_id: str) -> Outgoing:
         return response(error.code, *_told(error), _headers(error))
     if isinstance(error, HTTPException):
         return _of_werkzeug(error)
-    if isinstance(error, ParseException):
-        # A chunked body is parsed while it's read; so this is where its errors come up.
-        return response("bad_request", "The body is not valid HTTP.", {}, {"Connection": "close"})
     log.error("internal_error", request_id=request_id, exc_info=error)
     return response("internal_error", "", {}, {})
 
