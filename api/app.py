@@ -99,7 +99,7 @@ def create_app(engine: Engine) -> Stockade:
     """Raises: ConfigurationError: the keys for tokens can't be used."""
     app = Stockade(Parts(engine, Authenticator(engine.settings)))
     app.extensions["stockade_openapi"] = openapi.document()
-    app.extensions |= health.looks(engine)
+    app.extensions |= health.looks(app)
     for module in (stock, availability, carts, batch, reservations, payments, orders, operation, health, console):
         app.register_blueprint(module.blueprint)
     app.register_blueprint(health.docs)

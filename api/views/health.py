@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import orjson
 import structlog
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Flask, Response, current_app
 from flask_swagger_ui import get_swaggerui_blueprint
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -28,9 +27,12 @@ _last: dict[str, dict[str, str]] = {}
 READINESS, METRICS = "stockade_readiness", "stockade_metrics"
 
 
-def looks(engine: Engine) -> dict[str, Rounds[Any]]:
+def looks(app: Flask) -> dict[str, Rounds[Any]]:
     """What is costly to answer, for the app's extensions: many who watch must not cost what many buyers do."""
-    return {READINESS: Rounds(partial(readiness, engine)), METRICS: Rounds(partial(prometheus.page, engine))}
+    return {
+        READINESS: Rounds(lambda: readiness(app.extensions["stockade"].engine)),
+        METRICS: Rounds(lambda: prometheus.page(app.extensions["stockade"].engine)),
+    }
 
 
 docs = get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "Stockade", "validatorUrl": None})

@@ -280,8 +280,9 @@ def test_the_largest_batch_and_a_thousand_slow_clients_let_others_in_between(sta
         stack.callback(batch.close)
         headers = {"Authorization": f"Bearer {shop}", "Content-Type": "application/json", "Idempotency-Key": "large"}
         batch.request("POST", "/v1/reservations/batch", _largest_batch(), headers)
-        answered = 0
-        while not select.select([batch.sock], [], [], 0)[0]:
+        answered, poll = 0, select.poll()
+        poll.register(batch.sock, select.POLLIN)
+        while not poll.poll(0):
             assert send(others, "GET", "/v1/availability/nothing").status == 404
             answered += 1
         response = batch.getresponse()
@@ -291,7 +292,9 @@ def test_the_largest_batch_and_a_thousand_slow_clients_let_others_in_between(sta
         assert answered > 20
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+@pytest.mark.parametrize(
+    "path", ["/readyz", *(pytest.param(path, marks=pytest.mark.slow) for path in ("/healthz", "/metrics"))]
+)
 def test_a_hundred_who_watch_all_the_time_do_not_stop_the_sale(pair: Service, path: str) -> None:
     """They come before all others, but not all of them before each other."""
     asked = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
