@@ -53,11 +53,12 @@ def test_those_who_ask_together_get_one_and_who_asks_meanwhile_gets_the_next() -
     made, switch_to_others = list[str](), threading.Event()
 
     def make() -> str:
-        made.append(f"round {len(made) + 1}")
-        if len(made) == 1:
+        mine = f"round {len(made) + 1}"
+        made.append(mine)
+        if mine == "round 1":
             # The one in between has asked when this returns.
             switch_to_others.wait(10)
-        return made[-1]
+        return mine
 
     site = Site(make)
     site.loop.call_later(0.1, switch_to_others.set)
