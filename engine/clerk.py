@@ -32,7 +32,10 @@ SNAPSHOT_STOP_SECONDS = 1.0
 """A snapshot that takes longer at a stop is given up: nothing of it is kept then."""
 
 PAUSE_AFTER_FAILURE_SECONDS = 0.5
-PAUSE_AFTER_FORK_SECONDS = 5.0
+PAUSE_AFTER_FORK_SECONDS = 1.0
+"""Where a person must decide. He may just have done so, or the record check may have mended what was damaged."""
+
+PAUSE_AFTER_DEFECT_SECONDS = 5.0
 WORDS_AGAIN_SECONDS = 30.0
 
 log = structlog.get_logger()
@@ -73,7 +76,7 @@ class Clerk:
                 pause_s = PAUSE_AFTER_FAILURE_SECONDS
             except Exception:
                 log.exception("record_failed")
-                pause_s = PAUSE_AFTER_FORK_SECONDS
+                pause_s = PAUSE_AFTER_DEFECT_SECONDS
             self._stop.wait(pause_s)
         self._recovery.writer.close()
         self._recovery.projection.close()

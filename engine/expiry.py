@@ -96,12 +96,17 @@ class Expiry:
         now_s = time.monotonic()
         return [known.hold_id for sku in skus if (known := self._known.get(sku)) and now_s < known.until_s]
 
-    def next_releases(self, bounds: Mapping[str, int], seen: Mapping[str, int] = NOTHING) -> dict[str, int]:
-        """The earliest deadline among the live holds of each SKU, in milliseconds.
+    def next_releases(
+        self, bounds: Mapping[str, int], now_ms: int, seen: Mapping[str, int] = NOTHING
+    ) -> dict[str, int]:
+        """The earliest deadline after `now_ms` among the live holds of each SKU, in milliseconds.
 
         `bounds` has a time for each SKU before which no hold of it ends (`next_release_ms` of its hash). Where the
         holds looked at have none of the SKU, the answer is the last deadline among them: it's no later than the truth. `seen` has deadlines of
         `remembered` holds, 0 for those that live no more, as they were when the bounds were read or later.
+
+        What is due by `now_ms` is left out: of these SKUs nothing is, or their caller would have ended it. After an outage thousands of others may be,
+        and the search would end among them, at a moment that has passed.
 
         A hold that was found is asked for again, not searched, as long as it lives with that deadline: so an earlier one that
         was made after it may be missed, for `NEXT_RELEASE_SECONDS` at most.
@@ -111,16 +116,16 @@ class Expiry:
         known = [each for each in remembered if each and each.bound_ms == bounds[each.sku] and now_s < each.until_s]
         if unseen := [each.hold_id for each in known if each.hold_id not in seen]:
             seen = {**seen, **self._store.deadlines_of(unseen)}
-        found = {each.sku: each.deadline_ms for each in known if seen[each.hold_id] == each.deadline_ms}
+        found = {each.sku: each.deadline_ms for each in known if now_ms < each.deadline_ms == seen[each.hold_id]}
         missing = {sku: bound_ms for sku, bound_ms in bounds.items() if sku not in found}
-        return found | self._searched(missing) if missing else found
+        return found | self._searched(missing, now_ms) if missing else found
 
-    def _searched(self, bounds: Mapping[str, int]) -> dict[str, int]:
+    def _searched(self, bounds: Mapping[str, int], now_ms: int) -> dict[str, int]:
         if len(self._known) > MAX_KNOWN:
             self._known.clear()
         found: dict[str, int] = {}
         hold_id = ""
-        deadline_ms, until_s = min(bounds.values()), time.monotonic() + NEXT_RELEASE_SECONDS
+        deadline_ms, until_s = max(min(bounds.values()), now_ms + 1), time.monotonic() + NEXT_RELEASE_SECONDS
         for size in SEARCH:
             # From the last deadline on, once more: it may have more holds than the page had place for.
             page = self._store.next_holds(deadline_ms, size)

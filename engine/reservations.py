@@ -350,7 +350,9 @@ class Reservations:
         for line in (line for refused in refusals for line in refused.lines):
             if line.next_release_ms and line.verdict in MAY_RETURN:
                 bounds[line.sku] = min(line.next_release_ms, bounds.get(line.sku, line.next_release_ms))
-        return self._expiry.next_releases(bounds, refusals[0].seen) if bounds else {}
+        if not bounds:
+            return {}
+        return self._expiry.next_releases(bounds, min(refused.now_ms for refused in refusals), refusals[0].seen)
 
 
 def _with(releases: Mapping[str, int], refused: Refused) -> tuple[LineVerdict, ...]:

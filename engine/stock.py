@@ -108,7 +108,8 @@ class Stock:
         if not read.open and Availability.UNKNOWN_SKU in statuses.values():
             raise Closed("Redis is compared with the ledger, or made anew from it")
         held = [sku for sku in skus if statuses[sku] is Availability.ALL_HELD]
-        releases = self._expiry.next_releases({sku: int(read.skus[sku].get("next_release_ms", 0)) for sku in held})
+        bounds = {sku: int(read.skus[sku].get("next_release_ms", 0)) for sku in held}
+        releases = self._expiry.next_releases(bounds, read.now_ms)
         return [
             SkuAvailability(
                 # Below 0 only where somebody has changed a counter; a buyer can have none of it.

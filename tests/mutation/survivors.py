@@ -62,7 +62,7 @@ TEXT = (
     "elseif #ARGV > 4 then redis.call('HSET', key, unpack(ARGV, 5)) end"
 )
 STARTS = 'if read.now_ms < int(fields.get("sale_starts_ms", 0)):'
-RELEASES = 'releases = self._expiry.next_releases({sku: int(read.skus[sku].get("next_release_ms", 0)) for sku in held})'
+RELEASES = 'bounds = {sku: int(read.skus[sku].get("next_release_ms", 0)) for sku in held}'
 NOT_IN_1970 = "No sale began, and no hold ended, in the first millisecond of 1970."
 KEPT = "local kept = string.format('%d', meta[3] - seq + 1 + ARGV[3])"
 

@@ -142,7 +142,7 @@ def test_the_refusals_of_a_batch_have_their_next_releases_from_one_search(
     searched: list[Mapping[str, int]] = []
     search = engine.expiry.next_releases
     monkeypatch.setattr(
-        engine.expiry, "next_releases", lambda bounds, seen: searched.append(bounds) or search(bounds, seen)
+        engine.expiry, "next_releases", lambda bounds, *more: searched.append(bounds) or search(bounds, *more)
     )
     claims = [engine.reservations.claim(BOB, lines(text), None, "", "") for text in ("a=1", "c=1", "b=1")]
     for_a, for_c, for_b = engine.reservations.reserve_all(claims)
