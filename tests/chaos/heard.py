@@ -41,6 +41,9 @@ class History:
     strange: list[str] = field(default_factory=list)
     """Answers that no API should give, whatever happens to its parts."""
 
+    shortened: list[tuple[float, float, str]] = field(default_factory=list)
+    """Checkouts of carts that reserved only some of what was put in: when asked, when answered, and both in words."""
+
     def add(self, call: Call) -> None:
         self.calls.append(call)
         self.counts[call.operation, call.outcome] += 1

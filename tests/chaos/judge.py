@@ -16,6 +16,7 @@ from loadtests.checker.noticed import unnoticed
 from loadtests.checker.operations import Margins
 from loadtests.checker.order import explain
 from loadtests.checker.told import Bounds, told
+from loadtests.checker.windows import Windows
 from tests.chaos.arena import Arena, on_hand
 from tests.chaos.buyers import SKUS
 from tests.chaos.regulars import REGULAR, of_regulars
@@ -36,6 +37,9 @@ A run is short: with 30 s only every seventh hold that ran out would be judged.
 
 NOTICED_MS = 15_000
 """Until when damage to the record must be told."""
+
+CART_AGE_MS = 10_000
+"""How long before its checkout a cart is filled, at most."""
 
 SLACK_MS = 150
 """How far a buyer's times may be off Redis's, where both have one clock but two cores for twenty processes."""
@@ -95,6 +99,11 @@ def _before_any(skews: Iterable[Skew], calls: Iterable[Call]) -> list[Call]:
 
 
 def strange(arena: Arena) -> Iterator[str]:
-    """A part that is broken is a 503; any other 5xx says that somebody has not thought of it. So do lines that nobody asked for."""
-    if answers := arena.history.strange:
+    """A part that is broken is a 503; any other 5xx says that somebody has not thought of it. So do lines that nobody asked for.
+
+    A cart may have lost lines with a Redis, not long before its checkout.
+    """
+    losses = Windows(arena.losses, CART_AGE_MS, CART_AGE_MS)
+    lost = [text for from_ms, until_ms, text in arena.history.shortened if not losses.touch(from_ms, until_ms)]
+    if answers := [*arena.history.strange, *lost]:
         yield f"{len(answers)} answers were 5xx, but not 503, or of other lines; the first at {answers[0]}"

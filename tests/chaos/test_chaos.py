@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.values import Operation, Origin
-from loadtests.checker.history import Call, Outcome, read
+from loadtests.checker.history import Call, Loss, Outcome, read
 from tests.chaos import judge
 from tests.chaos.arena import Arena
 from tests.chaos.buyers import SKUS
@@ -68,6 +68,16 @@ def test_an_answer_that_no_api_should_give_is_a_violation(arena: Arena) -> None:
     assert found == [
         "1 answers were 5xx, but not 503, or of other lines; the first at 12: {'status': 500, 'code': 'internal_error'}"
     ]
+
+
+@pytest.mark.parametrize(("lost_ms", "wrong"), [(5_000.0, 0), (60_000.0, 1)])
+def test_a_cart_may_have_lost_lines_with_a_redis_and_not_without(arena: Arena, lost_ms: float, wrong: int) -> None:
+    arena.history.shortened.append((10_000.0, 10_010.0, "two lines asked, one"))
+    arena.losses.append(Loss(lost_ms, lost_ms + 100))
+    found = list(judge.strange(arena))
+    arena.history.shortened.clear()
+    arena.losses.pop()
+    assert len(found) == wrong
 
 
 def test_what_is_needed_to_find_out_is_kept(arena: Arena, tmp_path: Path) -> None:
